@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TIDE_ENGINE_ENGINE_H
+#define TIDE_ENGINE_ENGINE_H
+
+#include <tidemill/engine.h>
+
+#include "broker/broker.h"
+
+/* For drivers: the broker whose links and jobs they serve. Lives as long as the engine. */
+tide_broker *tide_engine_broker(tide_engine *engine);
+/* The options of the URL, for the driver's transports (TLS files, time limits). */
+const tide_url_options *tide_engine_url_options(const tide_engine *engine);
+/* All invariants; aborts when one is broken. */
+void tide__engine_check(const tide_engine *engine);
+/* With a broker made elsewhere (the simulator's); takes it over, also on failure. */
+tide_status tide_engine_open_with(tide_engine **engine, tide_broker *broker, const tide_env *env, tide_error *error);
+
+#endif

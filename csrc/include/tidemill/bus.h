@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TIDEMILL_BUS_H
+#define TIDEMILL_BUS_H
+
+#include <tidemill/engine.h>
+
+/*
+ * The POSIX driver: an engine with sockets, a clock and, for an engine that blocks on a disk, one thread. Not thread-safe:
+ * one thread uses a bus at a time. Never installs signal handlers; writes with MSG_NOSIGNAL.
+ */
+typedef struct tide_bus tide_bus;
+
+/* Opens nothing yet but the epoll descriptor; links open as tide_bus_poll runs. Statuses of tide_engine_open, TIDE_IO. */
+tide_status tide_bus_open(tide_bus **bus, const tide_engine_options *options, tide_error *error);
+/* Closes at once; waits for a commit that is running; NULL is fine. Drain first with unsubscribe and poll. */
+void tide_bus_close(tide_bus *bus);
+
+/* The engine, for submit, subscribe, next_event, … with tide_bus_now_us as the time. Lives as long as the bus. */
+tide_engine *tide_bus_engine(tide_bus *bus);
+/* This bus's clock (CLOCK_MONOTONIC, µs), as cached by the last poll. */
+int64_t tide_bus_now_us(const tide_bus *bus);
+/* Reads the clock anew. */
+int64_t tide_bus_update_now(tide_bus *bus);
+
+/* One turn: waits at most `timeout_us` (0: not at all, -1: until something happens) for readiness or a deadline, then reads,
+ * feeds, ticks, writes. Never waits for a disk. A signal ends the wait early. TIDE_OK, TIDE_IO. */
+tide_status tide_bus_poll(tide_bus *bus, int64_t timeout_us);
+/* Writes what wants to be sent without waiting; poll does it too. */
+void tide_bus_write(tide_bus *bus);
+
+/* For an outer loop: poll this descriptor for reading (one epoll descriptor for everything), and call tide_bus_poll(bus, 0) when it is
+ * readable or when the time-out has passed. */
+int tide_bus_fd(const tide_bus *bus);
+/* µs until a poll is due; -1: only when the descriptor is readable. */
+int64_t tide_bus_timeout_us(const tide_bus *bus);
+
+#endif
