@@ -1,0 +1,228 @@
+-- SPDX-License-Identifier: MIT
+-- Running programs from specs: quoting, captured output, background processes, throwaway folders. Only the standard
+-- library and /bin/sh, so that Lua 5.4 and LuaJIT specs share it.
+
+local M = {}
+
+--- One shell word that stands for exactly these bytes.
+---@param text string
+---@return string
+function M.quote(text)
+  text = tostring(text)
+  if text:find "^[%w_./:=@%%+-]+$" then return text end
+  return "'" .. text:gsub("'", "'\\''") .. "'"
+end
+
+--- A command line from separate words.
+function M.words(list)
+  local quoted = {}
+  for index, word in ipairs(list) do quoted[index] = M.quote(word) end
+  return table.concat(quoted, " ")
+end
+
+--- What a command line prints, all of it.
+---@param command string
+---@return string
+function M.capture(command)
+  local pipe = assert(io.popen(command, "r"))
+  local text = pipe:read "*a"
+  pipe:close()
+  return text
+end
+
+function M.read_file(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+function M.write_file(path, text)
+  local file = assert(io.open(path, "wb"))
+  assert(file:write(text))
+  assert(file:close())
+  return path
+end
+
+function M.sleep(seconds)
+  os.execute(("sleep %.3f"):format(seconds))
+end
+
+--- Calls `check` until it gives a true value; that value, or nil after `seconds`.
+function M.wait_until(check, seconds, step)
+  local tries = math.ceil((seconds or 10) / (step or 0.02))
+  for _ = 1, tries do
+    local value = check()
+    if value then return value end
+    M.sleep(step or 0.02)
+  end
+  return check() or nil
+end
+
+local random_state
+
+--- An integer in low … high, seeded from the system so that parallel specs differ.
+function M.random(low, high)
+  if not random_state then
+    local file = assert(io.open("/dev/urandom", "rb"))
+    local a, b, c = file:read(3):byte(1, 3)
+    file:close()
+    random_state = a * 65536 + b * 256 + c
+  end
+  random_state = (random_state * 69069 + 12345) % 4294967296
+  return low + math.floor(random_state / 4294967296 * (high - low + 1))
+end
+
+--- The id of this Lua process.
+function M.own_pid()
+  return tonumber(M.capture "echo $PPID")
+end
+
+--- Whether a process exists and isn't a zombie.
+function M.is_alive(pid)
+  local stat = M.read_file("/proc/" .. pid .. "/stat")
+  if stat then
+    local state = stat:match "^.*%)%s+(%a)"
+    return state ~= "Z" and state ~= "X"
+  end
+  if M.read_file "/proc/self/stat" then return false end
+  return M.capture(("kill -0 %d 2>/dev/null && echo yes"):format(pid)) ~= ""
+end
+
+function M.signal(pid, name)
+  os.execute(("kill -%s %d 2>/dev/null"):format(name, pid))
+end
+
+--- Waits until a process is gone; false when it is still there after `seconds`.
+function M.wait_gone(pid, seconds)
+  return M.wait_until(function() return not M.is_alive(pid) end, seconds or 10, 0.02) or false
+end
+
+--- A function called once when the Lua state ends (or when the token that is returned is collected).
+---@return any token keep it as long as the function is wanted
+function M.at_exit(fn)
+  local done = false
+  local function once()
+    if not done then
+      done = true
+      fn()
+    end
+  end
+  -- Lua 5.1 finalises userdata only.
+  local newproxy = rawget(_G, "newproxy")
+  if newproxy then
+    local token = newproxy(true)
+    getmetatable(token).__gc = once
+    return token
+  end
+  return setmetatable({}, { __gc = once })
+end
+
+local temporary = {}
+
+--- A new folder under $TMPDIR, removed when the Lua state ends.
+function M.temporary_dir(label)
+  local base = os.getenv "TMPDIR" or "/tmp"
+  local template = M.quote(base .. "/tide-" .. (label or "spec") .. "-XXXXXX")
+  local dir = M.capture("mktemp -d " .. template):gsub("\n$", "")
+  assert(dir ~= "", "cannot make a folder under " .. base)
+  temporary[#temporary + 1] = M.at_exit(function() M.remove_dir(dir) end)
+  return dir
+end
+
+function M.remove_dir(dir)
+  assert(dir:find "/tide%-", "refusing to remove " .. dir)
+  os.execute("rm -rf " .. M.quote(dir))
+end
+
+--- Runs a command line to its end.
+---@param command string|string[] a command line, or words to be quoted
+---@param options? { input: string?, env: table<string, string|false>?, dir: string?, timeout: number? }
+---  timeout in seconds (default 60); env: false removes a variable
+---@return { code: integer, out: string, err: string }
+function M.run(command, options)
+  options = options or {}
+  if type(command) == "table" then command = M.words(command) end
+  local scratch = M.temporary_dir "run"
+  local parts = {}
+  for name, value in pairs(options.env or {}) do
+    parts[#parts + 1] = value == false and ("unset %s; "):format(name)
+      or ("export %s=%s; "):format(name, M.quote(value))
+  end
+  if options.dir then parts[#parts + 1] = "cd " .. M.quote(options.dir) .. " || exit 99; " end
+  local input = "/dev/null"
+  if options.input then input = M.write_file(scratch .. "/in", options.input) end
+  local script = M.write_file(scratch .. "/script", table.concat(parts) .. command .. "\n")
+  local line = ("timeout -k 2 %s sh %s <%s >%s/out 2>%s/err; echo $? >%s/code"):format(
+    options.timeout or 60, M.quote(script), M.quote(input), scratch, scratch, scratch)
+  os.execute(line)
+  local result = {
+    code = tonumber(M.read_file(scratch .. "/code")),
+    out = M.read_file(scratch .. "/out") or "",
+    err = M.read_file(scratch .. "/err") or "",
+  }
+  M.remove_dir(scratch)
+  return result
+end
+
+local Process = {}
+Process.__index = Process
+
+--- Starts a command line in the background. It dies with this Lua process.
+---@param command string|string[]
+---@param options? { env: table<string, string|false>?, dir: string?, input: string? }
+function M.spawn(command, options)
+  options = options or {}
+  if type(command) == "table" then command = M.words(command) end
+  local scratch = M.temporary_dir "proc"
+  local exports = {}
+  for name, value in pairs(options.env or {}) do
+    exports[#exports + 1] = value == false and ("unset %s\n"):format(name)
+      or ("export %s=%s\n"):format(name, M.quote(value))
+  end
+  if options.dir then exports[#exports + 1] = "cd " .. M.quote(options.dir) .. " || exit 99\n" end
+  local input = "/dev/null"
+  if options.input then input = M.write_file(scratch .. "/in", options.input) end
+  -- The outer shell waits, so that the exit status is kept and no zombie stays; the watcher ends what outlives us.
+  local q = M.quote(scratch)
+  M.write_file(scratch .. "/script", table.concat(exports) .. "exec " .. command .. "\n")
+  M.write_file(scratch .. "/keeper", ([[
+sh %s/script <%s >%s/out 2>%s/err &
+pid=$!
+echo $pid >%s/pid.new && mv %s/pid.new %s/pid
+( while kill -0 %d 2>/dev/null && kill -0 $pid 2>/dev/null; do sleep 1; done; kill -9 $pid 2>/dev/null ) &
+wait $pid
+echo $? >%s/code.new && mv %s/code.new %s/code
+]]):format(q, M.quote(input), q, q, q, q, q, M.own_pid(), q, q, q))
+  os.execute(("sh %s/keeper </dev/null >/dev/null 2>&1 &"):format(q))
+  local pid = M.wait_until(function() return M.read_file(scratch .. "/pid") end, 10, 0.01)
+  local process = setmetatable({ pid = assert(tonumber(pid), "cannot start " .. command), scratch = scratch }, Process)
+  process.token = M.at_exit(function()
+    if not M.read_file(scratch .. "/code") then M.signal(process.pid, "KILL") end
+  end)
+  return process
+end
+
+function Process:output() return M.read_file(self.scratch .. "/out") or "" end
+function Process:errors() return M.read_file(self.scratch .. "/err") or "" end
+function Process:signal(name) M.signal(self.pid, name) end
+function Process:is_alive() return not M.read_file(self.scratch .. "/code") and M.is_alive(self.pid) end
+
+--- The exit status (128 + n after signal n), or nil when it still runs after `seconds`.
+function Process:wait(seconds)
+  local code = M.wait_until(function() return M.read_file(self.scratch .. "/code") end, seconds or 20, 0.02)
+  return code and tonumber(code)
+end
+
+--- Waits until its output (and errors) contain a pattern.
+function Process:wait_for(pattern, seconds)
+  return M.wait_until(function() return (self:output() .. self:errors()):match(pattern) end, seconds or 20, 0.05)
+end
+
+function Process:kill()
+  M.signal(self.pid, "KILL")
+  return self:wait(10)
+end
+
+return M
