@@ -1,0 +1,327 @@
+-- One figure of tidemill, measured in a process of its own; one line of JSON on standard output. bench/run.lua runs it
+-- side by side with bench/raw.c and bench/raw_sqlite.c.
+--
+--   lua5.4 bench/ours.lua FIGURE URL [events [batch]]
+--
+-- The event is the yardstick's: 4 fields, 200 bytes of payload.
+local tidemill = require "tidemill"
+local core = require "tidemill.core"
+
+local figure, url = arg[1], arg[2]
+local count, batch = tonumber(arg[3] or 200000), tonumber(arg[4] or 100)
+local stream = os.getenv "BENCH_STREAM" or "bench"
+local now = core.monotonic
+
+local function fail(err)
+  io.stderr:write("bench: ", figure, ": ", tostring(err), "\n")
+  os.exit(1)
+end
+
+local function must(value, err)
+  if value == nil then fail(err) end
+  return value
+end
+
+local function report(result)
+  local parts = {}
+  for name, value in pairs(result) do
+    local text = type(value) == "number" and string.format("%.6f", value) or string.format("%q", value)
+    parts[#parts + 1] = string.format("%q:%s", name, text)
+  end
+  io.write("{", table.concat(parts, ","), "}\n")
+end
+
+local function report_rate(events, started, cpu)
+  local seconds = now() - started
+  report { figure = figure, events = events, seconds = seconds, rate = events / seconds,
+    cpu_us = (os.clock() - cpu) / events * 1e6 }
+end
+
+local function open(options)
+  return must(tidemill.open(url, options))
+end
+
+-- Exactly the yardstick's 200 bytes.
+local function payload(number)
+  local head = string.format('{"order":"order-%09d","total":99.95,"currency":"EUR","items":'
+    .. '[{"sku":"A-1","n":2},{"sku":"B-7","n":1}],"note":"', number)
+  return head .. string.rep("x", 198 - #head) .. '"}'
+end
+
+-- A string of JSON, as the yardstick sends: what is measured is the way of the event, not the encoder.
+local function make_batch(first, size)
+  local events = {}
+  for i = 1, size do
+    events[i] = { type = "OrderPlaced", data = payload(first + i), content_type = "application/json" }
+  end
+  return events
+end
+
+-- The same events go again and again, so that making them isn't measured.
+local function publish_in(bus, options, writers)
+  local topic = bus:topic(stream, options)
+  local ready = {}
+  for i = 1, 20 do ready[i] = make_batch(i * batch, batch) end
+  local next_batch, batches = 0, count / batch
+  local running = writers
+  local started, cpu = now(), os.clock()
+  for _ = 1, writers do
+    bus:spawn(function()
+      while next_batch < batches do
+        next_batch = next_batch + 1
+        local _, failures = topic:publish_batch(ready[next_batch % 20 + 1])
+        if failures ~= 0 then fail(failures .. " failures in a batch") end
+      end
+      running = running - 1
+    end)
+  end
+  while running > 0 do bus:tick(0.1) end
+  report_rate(count, started, cpu)
+end
+
+local function rss_kib()
+  for line in io.lines "/proc/self/status" do
+    local kib = line:match "^VmRSS:%s+(%d+)"
+    if kib then return tonumber(kib) end
+  end
+end
+
+-- Consumes `count` events that are there already; `look` is the handler's body.
+local function consume(look, options)
+  local bus = open()
+  local handled = 0
+  local started, cpu
+  local on = { group = "ours", start = "0" }
+  for name, value in pairs(options or {}) do on[name] = value end
+  local topic = bus:topic(stream)
+  local samples = {}
+  topic:on("*", on, function(event)
+    look(event)
+    handled = handled + 1
+    if handled == 100000 or handled == 1000000 then samples[handled] = rss_kib() end
+    if handled == count then bus:stop() end
+  end)
+  started, cpu = now(), os.clock()
+  must(bus:run())
+  return bus, started, cpu, samples
+end
+
+local figures = {}
+
+function figures.publish() publish_in(open(), nil, 2) end
+
+figures["publish-one-writer"] = function() publish_in(open(), nil, 1) end
+
+function figures.dedupe()
+  local bus = open()
+  local topic = bus:topic(stream, { dedupe = 60 })
+  local next_batch, batches, running = 0, count / batch, 2
+  local ready = {}
+  for i = 1, batches do ready[i] = make_batch(i * batch, batch) end
+  local started, cpu = now(), os.clock()
+  for _ = 1, 2 do
+    bus:spawn(function()
+      while next_batch < batches do
+        next_batch = next_batch + 1
+        local _, failures = topic:publish_batch(ready[next_batch])
+        if failures ~= 0 then fail(failures .. " failures in a batch") end
+      end
+      running = running - 1
+    end)
+  end
+  while running > 0 do bus:tick(0.1) end
+  report_rate(count, started, cpu)
+end
+
+function figures.append()
+  local bus = open()
+  local topic = bus:topic(stream)
+  local event = make_batch(1, 1)
+  local version = 0
+  local flights = 16
+  local running, sent = flights, 0
+  local started, cpu = now(), os.clock()
+  for _ = 1, flights do
+    bus:spawn(function()
+      while sent < count do
+        sent = sent + 1
+        must(topic:append(event, { expected = "any" }))
+      end
+      running = running - 1
+    end)
+  end
+  while running > 0 do bus:tick(0.1) end
+  version = version + count
+  report_rate(version, started, cpu)
+end
+
+function figures.consume()
+  local wanted = 0
+  local _, started, cpu = consume(function(event)
+    if event.type == "OrderPlaced" then wanted = wanted + 1 end
+  end)
+  if wanted ~= count then fail("events of another type") end
+  report_rate(count, started, cpu)
+end
+
+figures["consume-data"] = function()
+  local wanted = 0
+  local _, started, cpu = consume(function(event)
+    if event.data.currency == "EUR" then wanted = wanted + 1 end
+  end)
+  if wanted ~= count then fail("events with other data") end
+  report_rate(count, started, cpu)
+end
+
+function figures.memory()
+  count = 1000000
+  local _, started, cpu, samples = consume(function() end)
+  report { figure = figure, events = count, kib_first = samples[100000], kib_last = samples[1000000],
+    grown_kib = samples[1000000] - samples[100000], rate = count / (now() - started), cpu = os.clock() - cpu }
+end
+
+function figures.idle()
+  local bus = open()
+  local seconds = count
+  bus:topic(stream):on("*", { group = "idle" }, function() end)
+  bus:tick(1)
+  for _ = 1, 10 do bus:tick(0.1) end
+  local cpu, started = os.clock(), now()
+  must(bus:run(seconds))
+  report { figure = figure, seconds = now() - started, cpu_percent = (os.clock() - cpu) / (now() - started) * 100 }
+end
+
+-- On an engine that lives in this process: filled first, then measured like `consume`.
+figures["fill-consume"] = function()
+  local bus = open()
+  local topic = bus:topic(stream)
+  for first = 0, count - 1, batch do
+    local _, failures = topic:publish_batch(make_batch(first, batch))
+    if failures ~= 0 then fail "a batch failed" end
+  end
+  local handled = 0
+  topic:on("*", { group = "ours", start = "0" }, function()
+    handled = handled + 1
+    if handled == count then bus:stop() end
+  end)
+  local started, cpu = now(), os.clock()
+  must(bus:run())
+  report_rate(count, started, cpu)
+end
+
+figures["latency-send"] = function()
+  local bus = open()
+  local topic = bus:topic(stream)
+  local due = now()
+  local filler = string.rep(" ", 160)
+  for _ = 1, count do
+    local left = due - now()
+    if left > 0 then bus:sleep(left) end
+    due = due + 0.001
+    local data = string.format('{"sent":%.0f%s}', now() * 1e9, filler)
+    must(topic:publish { type = "Ping", data = data, content_type = "application/json" })
+  end
+end
+
+figures["latency-read"] = function()
+  local bus = open()
+  local taken = {}
+  bus:topic(stream):on("*", { group = "latency", start = "$" }, function(event)
+    taken[#taken + 1] = now() * 1e9 - tonumber(event.raw:match "^{\"sent\":(%d+)")
+    if #taken == count then bus:stop() end
+  end)
+  for _ = 1, 20 do bus:tick(0.02) end
+  io.write "ready\n"
+  io.flush()
+  must(bus:run())
+  local kept = {}
+  for i = count > 1000 and 501 or 1, count do kept[#kept + 1] = taken[i] / 1000 end
+  table.sort(kept)
+  report { figure = figure, events = #kept, p50_us = kept[math.floor(#kept * 0.5) + 1],
+    p99_us = kept[math.floor(#kept * 0.99) + 1] }
+end
+
+-- Many coroutines, one event each at a time: what group commit is for.
+figures["publish-single"] = function()
+  local bus = open()
+  local topic = bus:topic(stream)
+  local writers = batch
+  local running, sent = writers, 0
+  local started, cpu = now(), os.clock()
+  for _ = 1, writers do
+    bus:spawn(function()
+      while sent < count do
+        sent = sent + 1
+        must(topic:publish { type = "OrderPlaced", data = payload(sent), content_type = "application/json" })
+      end
+      running = running - 1
+    end)
+  end
+  while running > 0 do bus:tick(0.1) end
+  report_rate(count, started, cpu)
+end
+
+-- How long bus:tick(0.001) takes while commits run.
+function figures.tick()
+  local bus = open()
+  local topic = bus:topic(stream)
+  local sent, running = 0, 4
+  for _ = 1, 4 do
+    bus:spawn(function()
+      while sent < count do
+        sent = sent + batch
+        local _, failures = topic:publish_batch(make_batch(sent, batch))
+        if failures ~= 0 then fail "a batch failed" end
+      end
+      running = running - 1
+    end)
+  end
+  local taken = {}
+  while running > 0 do
+    local before = now()
+    bus:tick(0.001)
+    taken[#taken + 1] = (now() - before) * 1000
+  end
+  table.sort(taken)
+  report { figure = figure, ticks = #taken, p50_ms = taken[math.floor(#taken * 0.5) + 1],
+    p999_ms = taken[math.floor(#taken * 0.999) + 1], max_ms = taken[#taken] }
+end
+
+-- Bytes of the file over bytes of payload.
+function figures.size()
+  local bus = open()
+  local topic = bus:topic(stream)
+  for first = 0, count - 1, batch do
+    local _, failures = topic:publish_batch(make_batch(first, batch))
+    if failures ~= 0 then fail "a batch failed" end
+  end
+  bus:close()
+  local path = url:match "^file:([^?]+)"
+  local file = assert(io.open(path, "rb"))
+  local bytes = file:seek "end"
+  file:close()
+  report { figure = figure, events = count, bytes = bytes, ratio = bytes / (count * 200) }
+end
+
+-- Memory while a million events pass through with retention on.
+function figures.retention()
+  local bus = open()
+  local topic = bus:topic(stream, { max_len = 10000 })
+  local handled, samples = 0, {}
+  topic:on("*", { group = "ours" }, function()
+    handled = handled + 1
+    if handled % 100000 == 0 then samples[#samples + 1] = rss_kib() end
+  end)
+  local events = make_batch(1, batch)
+  for _ = 1, count / batch do
+    local _, failures = topic:publish_batch(events)
+    if failures ~= 0 then fail "a batch failed" end
+  end
+  local limit = now() + 60
+  while handled < count and now() < limit do bus:tick(0.1) end
+  report { figure = figure, events = handled, kib_first = samples[1], kib_last = samples[#samples],
+    grown_kib = samples[#samples] - samples[1] }
+end
+
+local measure = figures[figure] or fail "no such figure"
+measure()
