@@ -36,9 +36,11 @@ void *tide_alloc(const tide_allocator *alloc, size_t size) {
 
 void *tide_alloc_zero(const tide_allocator *alloc, size_t count, size_t size) {
     TIDE_ASSERT(count > 0 && size > 0);
-    if (count > SIZE_MAX / size) return NULL;
+    if (count > SIZE_MAX / size)
+        return NULL;
     void *ptr = tide_alloc(alloc, count * size);
-    if (ptr != NULL) memset(ptr, 0, count * size);
+    if (ptr != NULL)
+        memset(ptr, 0, count * size);
     return ptr;
 }
 
@@ -48,14 +50,18 @@ void *tide_realloc(const tide_allocator *alloc, void *ptr, size_t old_size, size
 }
 
 void tide_free(const tide_allocator *alloc, void *ptr, size_t size) {
-    if (ptr != NULL) alloc->realloc(alloc->context, ptr, size, 0);
+    if (ptr != NULL)
+        alloc->realloc(alloc->context, ptr, size, 0);
 }
 
 tide_status tide_str_copy(const tide_allocator *alloc, tide_str from, tide_str *copy) {
-    if (from.len == SIZE_MAX) return TIDE_ENOMEM;
+    if (from.len == SIZE_MAX)
+        return TIDE_ENOMEM;
     char *data = tide_alloc(alloc, from.len + 1);
-    if (data == NULL) return TIDE_ENOMEM;
-    if (from.len > 0) memcpy(data, from.data, from.len);
+    if (data == NULL)
+        return TIDE_ENOMEM;
+    if (from.len > 0)
+        memcpy(data, from.data, from.len);
     data[from.len] = '\0';
     *copy = (tide_str){data, from.len};
     return TIDE_OK;
@@ -63,6 +69,7 @@ tide_status tide_str_copy(const tide_allocator *alloc, tide_str from, tide_str *
 
 void tide_str_free(const tide_allocator *alloc, tide_str *copy) {
     /* The copy was this module's own memory, only shown as const. */
-    if (copy->data != NULL) tide_free(alloc, (void *)(uintptr_t)copy->data, copy->len + 1);
+    if (copy->data != NULL)
+        tide_free(alloc, (void *)(uintptr_t)copy->data, copy->len + 1);
     *copy = (tide_str){NULL, 0};
 }

@@ -25,7 +25,8 @@ static void make_current(tide_arena *arena, tide_arena_block *block) {
 }
 
 void tide_arena_init(tide_arena *arena, const tide_allocator *alloc, size_t block_size) {
-    if (block_size < BLOCK_SIZE_MIN) block_size = BLOCK_SIZE_MIN;
+    if (block_size < BLOCK_SIZE_MIN)
+        block_size = BLOCK_SIZE_MIN;
     *arena = (tide_arena){.alloc = alloc, .block_size = block_size};
 }
 
@@ -51,7 +52,8 @@ void tide_arena_deinit(tide_arena *arena) {
 }
 
 void tide_arena_reset(tide_arena *arena) {
-    if (arena->used == 0) return;
+    if (arena->used == 0)
+        return;
     arena->blocks = free_blocks(arena, true);
     make_current(arena, arena->blocks);
     arena->used = 0;
@@ -59,13 +61,16 @@ void tide_arena_reset(tide_arena *arena) {
 
 void *tide__arena_alloc_slow(tide_arena *arena, size_t size) {
     size_t header = offsetof(tide_arena_block, data);
-    if (size > SIZE_MAX - header) return NULL;
+    if (size > SIZE_MAX - header)
+        return NULL;
     bool own = header + size > arena->block_size || size > arena->block_size / 4;
     size_t whole = own ? header + size : arena->block_size;
     /* A block of its own never has the plain size by chance: reset would then keep it. */
-    if (own && whole == arena->block_size) own = false;
+    if (own && whole == arena->block_size)
+        own = false;
     tide_arena_block *block = tide_alloc(arena->alloc, whole);
-    if (block == NULL) return NULL;
+    if (block == NULL)
+        return NULL;
     block->older = arena->blocks;
     block->size = whole;
     arena->blocks = block;
@@ -79,8 +84,10 @@ void *tide__arena_alloc_slow(tide_arena *arena, size_t size) {
 
 tide_str tide_arena_copy(tide_arena *arena, tide_str from) {
     char *data = from.len < SIZE_MAX ? tide_arena_bytes(arena, from.len + 1) : NULL;
-    if (data == NULL) return (tide_str){NULL, 0};
-    if (from.len > 0) memcpy(data, from.data, from.len);
+    if (data == NULL)
+        return (tide_str){NULL, 0};
+    if (from.len > 0)
+        memcpy(data, from.data, from.len);
     data[from.len] = '\0';
     return (tide_str){data, from.len};
 }

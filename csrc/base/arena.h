@@ -28,8 +28,10 @@ void *tide__arena_alloc_slow(tide_arena *arena, size_t size);
 static inline void *tide_arena_alloc(tide_arena *arena, size_t size) {
     size_t padding = (size_t)(0 - (uintptr_t)arena->next) & (_Alignof(max_align_t) - 1);
     size_t room = (size_t)((uintptr_t)arena->limit - (uintptr_t)arena->next);
-    if (size == 0) size = 1;
-    if (size > room || padding > room - size) return tide__arena_alloc_slow(arena, size);
+    if (size == 0)
+        size = 1;
+    if (size > room || padding > room - size)
+        return tide__arena_alloc_slow(arena, size);
     char *ptr = arena->next + padding;
     arena->next = ptr + size;
     arena->used += padding + size;
@@ -38,8 +40,10 @@ static inline void *tide_arena_alloc(tide_arena *arena, size_t size) {
 /* Bytes without alignment, for text. */
 static inline char *tide_arena_bytes(tide_arena *arena, size_t size) {
     size_t room = (size_t)((uintptr_t)arena->limit - (uintptr_t)arena->next);
-    if (size == 0) size = 1;
-    if (size > room) return (char *)tide__arena_alloc_slow(arena, size);
+    if (size == 0)
+        size = 1;
+    if (size > room)
+        return (char *)tide__arena_alloc_slow(arena, size);
     char *ptr = arena->next;
     arena->next = ptr + size;
     arena->used += size;

@@ -7,7 +7,8 @@
 /* For a programmer's mistake only; what comes from the network, the disk, a configuration or a handler is never asserted. */
 #define TIDE_ASSERT(condition)                                                                     \
     do {                                                                                           \
-        if (!(condition)) abort();                                                                 \
+        if (!(condition))                                                                          \
+            abort();                                                                               \
     } while (0)
 
 #endif

@@ -29,7 +29,8 @@ void tide_buffer_deinit(tide_buffer *buffer) {
 
 static void move_to_front(tide_buffer *buffer) {
     size_t live = tide_buffer_size(buffer);
-    if (buffer->begin > 0 && live > 0) memmove(buffer->data, buffer->data + buffer->begin, live);
+    if (buffer->begin > 0 && live > 0)
+        memmove(buffer->data, buffer->data + buffer->begin, live);
     buffer->begin = 0;
     buffer->end = live;
 }
@@ -40,19 +41,23 @@ tide_status tide__buffer_grow(tide_buffer *buffer, size_t size) {
         buffer->failed = true;
         return TIDE_LIMIT;
     }
-    if (buffer->data != NULL && size <= buffer->capacity - buffer->end) return TIDE_OK;
+    if (buffer->data != NULL && size <= buffer->capacity - buffer->end)
+        return TIDE_OK;
     size_t needed = live + size;
     if (buffer->data != NULL && needed <= buffer->capacity - buffer->capacity / 4) {
         move_to_front(buffer);
         return TIDE_OK;
     }
     size_t capacity = buffer->capacity <= SIZE_MAX / 2 ? buffer->capacity * 2 : needed;
-    if (capacity < needed) capacity = needed;
-    if (capacity < CAPACITY_MIN) capacity = CAPACITY_MIN;
+    if (capacity < needed)
+        capacity = needed;
+    if (capacity < CAPACITY_MIN)
+        capacity = CAPACITY_MIN;
     move_to_front(buffer);
     char *data = tide_realloc(buffer->alloc, buffer->data, buffer->capacity, capacity);
     if (data == NULL) {
-        if (buffer->data != NULL && needed <= buffer->capacity) return TIDE_OK;
+        if (buffer->data != NULL && needed <= buffer->capacity)
+            return TIDE_OK;
         buffer->failed = true;
         return TIDE_ENOMEM;
     }
@@ -95,10 +100,12 @@ tide_status tide_buffer_append_format(tide_buffer *buffer, const char *format, .
         return TIDE_LIMIT;
     }
     size_t max = buffer->max;
-    if (buffer->max < SIZE_MAX) buffer->max++;
+    if (buffer->max < SIZE_MAX)
+        buffer->max++;
     tide_status status = tide__buffer_grow(buffer, len + 1);
     buffer->max = max;
-    if (status != TIDE_OK) return status;
+    if (status != TIDE_OK)
+        return status;
     va_start(args, format);
     vsnprintf(buffer->data + buffer->end, len + 1, format, args);
     va_end(args);
@@ -109,11 +116,13 @@ tide_status tide_buffer_append_format(tide_buffer *buffer, const char *format, .
 void tide_buffer_consume(tide_buffer *buffer, size_t size) {
     TIDE_ASSERT(size <= tide_buffer_size(buffer));
     buffer->begin += size;
-    if (buffer->begin == buffer->end) buffer->begin = buffer->end = 0;
+    if (buffer->begin == buffer->end)
+        buffer->begin = buffer->end = 0;
 }
 
 void tide_buffer_clear(tide_buffer *buffer, size_t keep_max) {
     buffer->begin = buffer->end = 0;
     buffer->failed = false;
-    if (buffer->capacity > keep_max) tide_buffer_deinit(buffer);
+    if (buffer->capacity > keep_max)
+        tide_buffer_deinit(buffer);
 }

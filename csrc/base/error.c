@@ -23,7 +23,8 @@ static size_t format_cut(char *out, size_t size, const char *format, va_list arg
 }
 
 tide_status tide_error_set(tide_error *error, tide_status status, const char *format, ...) {
-    if (error == NULL) return status;
+    if (error == NULL)
+        return status;
     /* Longer than the message, so that what was cut shows as such; its own, so that the old message may be an
      * argument of the new one. */
     char text[2 * TIDE_ERROR_MESSAGE_MAX];
@@ -38,14 +39,16 @@ tide_status tide_error_set(tide_error *error, tide_status status, const char *fo
 }
 
 void tide_error_clear(tide_error *error) {
-    if (error == NULL) return;
+    if (error == NULL)
+        return;
     error->status = TIDE_OK;
     error->message[0] = '\0';
     error->server[0] = '\0';
 }
 
 void tide_log(const tide_log_sink *sink, tide_log_level level, const char *format, ...) {
-    if (sink == NULL || sink->write == NULL) return;
+    if (sink == NULL || sink->write == NULL)
+        return;
     char text[LINE_MAX_BYTES + 1];
     char line[LINE_MAX_BYTES + 1];
     va_list args;

@@ -15,7 +15,8 @@
 enum { CAPACITY_MIN = 16 };
 
 static bool is_before(const tide_timer *a, const tide_timer *b) {
-    if (a->deadline_us != b->deadline_us) return a->deadline_us < b->deadline_us;
+    if (a->deadline_us != b->deadline_us)
+        return a->deadline_us < b->deadline_us;
     return a->sequence < b->sequence;
 }
 
@@ -27,7 +28,8 @@ static void place(tide_heap *heap, size_t i, tide_timer *timer) {
 static void sift_up(tide_heap *heap, size_t i, tide_timer *timer) {
     while (i > 0) {
         size_t parent = (i - 1) / 2;
-        if (!is_before(timer, heap->timers[parent])) break;
+        if (!is_before(timer, heap->timers[parent]))
+            break;
         place(heap, i, heap->timers[parent]);
         i = parent;
     }
@@ -37,9 +39,12 @@ static void sift_up(tide_heap *heap, size_t i, tide_timer *timer) {
 static void sift_down(tide_heap *heap, size_t i, tide_timer *timer) {
     for (;;) {
         size_t child = 2 * i + 1;
-        if (child >= heap->count) break;
-        if (child + 1 < heap->count && is_before(heap->timers[child + 1], heap->timers[child])) child++;
-        if (!is_before(heap->timers[child], timer)) break;
+        if (child >= heap->count)
+            break;
+        if (child + 1 < heap->count && is_before(heap->timers[child + 1], heap->timers[child]))
+            child++;
+        if (!is_before(heap->timers[child], timer))
+            break;
         place(heap, i, heap->timers[child]);
         i = child;
     }
@@ -65,14 +70,19 @@ void tide_heap_deinit(tide_heap *heap) {
 }
 
 tide_status tide_heap_reserve(tide_heap *heap, size_t count) {
-    if (count <= heap->capacity) return TIDE_OK;
-    if (count > SIZE_MAX / 2 / sizeof *heap->timers) return TIDE_ENOMEM;
+    if (count <= heap->capacity)
+        return TIDE_OK;
+    if (count > SIZE_MAX / 2 / sizeof *heap->timers)
+        return TIDE_ENOMEM;
     size_t capacity = heap->capacity * 2;
-    if (capacity < CAPACITY_MIN) capacity = CAPACITY_MIN;
-    if (capacity < count) capacity = count;
+    if (capacity < CAPACITY_MIN)
+        capacity = CAPACITY_MIN;
+    if (capacity < count)
+        capacity = count;
     tide_timer **timers = tide_realloc(heap->alloc, heap->timers, heap->capacity * sizeof *timers,
                                        capacity * sizeof *timers);
-    if (timers == NULL) return TIDE_ENOMEM;
+    if (timers == NULL)
+        return TIDE_ENOMEM;
     heap->timers = timers;
     heap->capacity = capacity;
     return TIDE_OK;
@@ -81,7 +91,8 @@ tide_status tide_heap_reserve(tide_heap *heap, size_t count) {
 tide_status tide_timer_arm(tide_heap *heap, tide_timer *timer, int64_t deadline_us) {
     if (timer->index == 0) {
         tide_status status = tide_heap_reserve(heap, heap->count + 1);
-        if (status != TIDE_OK) return status;
+        if (status != TIDE_OK)
+            return status;
         timer->index = ++heap->count;
     }
     TIDE_ASSERT(timer->index <= heap->count);
@@ -92,12 +103,14 @@ tide_status tide_timer_arm(tide_heap *heap, tide_timer *timer, int64_t deadline_
 }
 
 void tide_timer_disarm(tide_heap *heap, tide_timer *timer) {
-    if (timer->index == 0) return;
+    if (timer->index == 0)
+        return;
     size_t i = timer->index - 1;
     TIDE_ASSERT(i < heap->count && heap->timers[i] == timer);
     timer->index = 0;
     tide_timer *last = heap->timers[--heap->count];
-    if (last != timer) sift(heap, i, last);
+    if (last != timer)
+        sift(heap, i, last);
 }
 
 tide_timer *tide_heap_first(const tide_heap *heap) {
@@ -106,7 +119,8 @@ tide_timer *tide_heap_first(const tide_heap *heap) {
 
 tide_timer *tide_heap_pop_due(tide_heap *heap, int64_t now_us) {
     tide_timer *first = tide_heap_first(heap);
-    if (first == NULL || first->deadline_us > now_us) return NULL;
+    if (first == NULL || first->deadline_us > now_us)
+        return NULL;
     tide_timer_disarm(heap, first);
     return first;
 }

@@ -27,7 +27,9 @@ tide_status tide_heap_reserve(tide_heap *heap, size_t count);
 /* Arms, or moves one that is armed. TIDE_OK or TIDE_ENOMEM. */
 tide_status tide_timer_arm(tide_heap *heap, tide_timer *timer, int64_t deadline_us);
 void tide_timer_disarm(tide_heap *heap, tide_timer *timer);
-static inline bool tide_timer_is_armed(const tide_timer *timer) { return timer->index != 0; }
+static inline bool tide_timer_is_armed(const tide_timer *timer) {
+    return timer->index != 0;
+}
 /* The earliest timer, left in place; NULL when there is none. */
 tide_timer *tide_heap_first(const tide_heap *heap);
 /* Takes out the earliest timer whose deadline is ≤ now; NULL when there is none. */

@@ -35,12 +35,14 @@ uint64_t tide_prng_next(tide_prng *prng) {
 }
 
 uint64_t tide_prng_below(tide_prng *prng, uint64_t bound) {
-    if (bound == 0) return 0;
+    if (bound == 0)
+        return 0;
     /* The 2^64 mod bound lowest draws are thrown away, so that every remainder is equally likely. */
     uint64_t lowest = (0 - bound) % bound;
     for (;;) {
         uint64_t draw = tide_prng_next(prng);
-        if (draw >= lowest) return draw % bound;
+        if (draw >= lowest)
+            return draw % bound;
     }
 }
 

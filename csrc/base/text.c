@@ -18,15 +18,18 @@ static unsigned char lower(char c) {
 }
 
 bool tide_str_equal_nocase(tide_str a, tide_str b) {
-    if (a.len != b.len) return false;
+    if (a.len != b.len)
+        return false;
     for (size_t i = 0; i < a.len; i++) {
-        if (lower(a.data[i]) != lower(b.data[i])) return false;
+        if (lower(a.data[i]) != lower(b.data[i]))
+            return false;
     }
     return true;
 }
 
 bool tide_str_starts(tide_str text, tide_str prefix) {
-    return prefix.len == 0 || (prefix.len <= text.len && memcmp(text.data, prefix.data, prefix.len) == 0);
+    return prefix.len == 0 ||
+           (prefix.len <= text.len && memcmp(text.data, prefix.data, prefix.len) == 0);
 }
 
 int tide_str_compare(tide_str a, tide_str b) {
@@ -53,10 +56,14 @@ static const char pairs[201] = "000102030405060708091011121314151617181920212223
 static size_t count_digits(uint64_t number) {
     size_t digits = 1;
     for (;;) {
-        if (number < 10) return digits;
-        if (number < 100) return digits + 1;
-        if (number < 1000) return digits + 2;
-        if (number < 10000) return digits + 3;
+        if (number < 10)
+            return digits;
+        if (number < 100)
+            return digits + 1;
+        if (number < 1000)
+            return digits + 2;
+        if (number < 10000)
+            return digits + 3;
         number /= 10000;
         digits += 4;
     }
@@ -85,25 +92,30 @@ static unsigned digit_of(char c) {
 bool tide_u64_parse(tide_str text, uint64_t *number) {
     const char *at = text.data;
     size_t left = text.len;
-    if (left == 0) return false;
+    if (left == 0)
+        return false;
     while (left > 1 && *at == '0') {
         at++;
         left--;
     }
-    if (left > TIDE_U64_DIGITS_MAX) return false;
+    if (left > TIDE_U64_DIGITS_MAX)
+        return false;
     uint64_t sum = 0;
     if (left % 2 != 0) {
         sum = digit_of(*at++);
-        if (sum > 9) return false;
+        if (sum > 9)
+            return false;
         left--;
     }
     for (; left > 0; at += 2, left -= 2) {
         unsigned tens = digit_of(at[0]);
         unsigned ones = digit_of(at[1]);
-        if (tens > 9 || ones > 9) return false;
+        if (tens > 9 || ones > 9)
+            return false;
         unsigned pair = tens * 10 + ones;
         /* Only the last of ten pairs can overflow, but the check costs nothing measurable. */
-        if (sum > (UINT64_MAX - pair) / 100) return false;
+        if (sum > (UINT64_MAX - pair) / 100)
+            return false;
         sum = sum * 100 + pair;
     }
     *number = sum;
@@ -112,10 +124,13 @@ bool tide_u64_parse(tide_str text, uint64_t *number) {
 
 bool tide_i64_parse(tide_str text, int64_t *number) {
     bool negative = text.len > 0 && text.data[0] == '-';
-    if (negative) text = (tide_str){text.data + 1, text.len - 1};
+    if (negative)
+        text = (tide_str){text.data + 1, text.len - 1};
     uint64_t magnitude;
-    if (!tide_u64_parse(text, &magnitude)) return false;
-    if (magnitude > (uint64_t)INT64_MAX + (negative ? 1 : 0)) return false;
+    if (!tide_u64_parse(text, &magnitude))
+        return false;
+    if (magnitude > (uint64_t)INT64_MAX + (negative ? 1 : 0))
+        return false;
     if (!negative) {
         *number = (int64_t)magnitude;
     } else {
@@ -137,9 +152,11 @@ bool tide_id_parse(tide_str text, uint64_t missing_seq, tide_id *id) {
     if (dash != NULL) {
         ms.len = (size_t)(dash - text.data);
         tide_str seq = {dash + 1, text.len - ms.len - 1};
-        if (!tide_u64_parse(seq, &parsed.seq)) return false;
+        if (!tide_u64_parse(seq, &parsed.seq))
+            return false;
     }
-    if (!tide_u64_parse(ms, &parsed.ms)) return false;
+    if (!tide_u64_parse(ms, &parsed.ms))
+        return false;
     *id = parsed;
     return true;
 }
@@ -155,7 +172,8 @@ static size_t min3(size_t a, size_t b, size_t c) {
 
 static size_t edit_distance(tide_str a, tide_str b) {
     size_t rows[3][NAME_LEN_MAX + 1];
-    for (size_t j = 0; j <= b.len; j++) rows[0][j] = j;
+    for (size_t j = 0; j <= b.len; j++)
+        rows[0][j] = j;
     for (size_t i = 1; i <= a.len; i++) {
         size_t *row = rows[i % 3];
         const size_t *above = rows[(i + 2) % 3];
@@ -164,8 +182,8 @@ static size_t edit_distance(tide_str a, tide_str b) {
         for (size_t j = 1; j <= b.len; j++) {
             bool same = a.data[i - 1] == b.data[j - 1];
             row[j] = min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + (same ? 0 : 1));
-            if (i > 1 && j > 1 && a.data[i - 1] == b.data[j - 2] && a.data[i - 2] == b.data[j - 1] &&
-                above2[j - 2] + 1 < row[j]) {
+            if (i > 1 && j > 1 && a.data[i - 1] == b.data[j - 2] &&
+                a.data[i - 2] == b.data[j - 1] && above2[j - 2] + 1 < row[j]) {
                 row[j] = above2[j - 2] + 1;
             }
         }
@@ -174,12 +192,14 @@ static size_t edit_distance(tide_str a, tide_str b) {
 }
 
 const char *tide_nearest(tide_str word, const char *const *candidates) {
-    if (word.len == 0 || word.len > NAME_LEN_MAX) return NULL;
+    if (word.len == 0 || word.len > NAME_LEN_MAX)
+        return NULL;
     const char *nearest = NULL;
     size_t best = word.len / 3 + 2;
     for (; *candidates != NULL; candidates++) {
         tide_str candidate = tide_str_from(*candidates);
-        if (candidate.len > NAME_LEN_MAX) continue;
+        if (candidate.len > NAME_LEN_MAX)
+            continue;
         size_t longer = word.len > candidate.len ? word.len : candidate.len;
         size_t distance = edit_distance(word, candidate);
         /* As far as it is long: they have nothing in common. */
@@ -213,13 +233,16 @@ static size_t decode_utf8(const char *text, size_t len, uint32_t *code) {
     } else {
         return 0;
     }
-    if (need > len) return 0;
+    if (need > len)
+        return 0;
     for (size_t i = 1; i < need; i++) {
         unsigned char next = (unsigned char)text[i];
-        if ((next & 0xc0u) != 0x80u) return 0;
+        if ((next & 0xc0u) != 0x80u)
+            return 0;
         value = value << 6 | (next & 0x3fu);
     }
-    if (value < least[need] || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff)) return 0;
+    if (value < least[need] || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff))
+        return 0;
     *code = value;
     return need;
 }
@@ -237,7 +260,8 @@ bool tide_utf8_is_valid(tide_str text) {
         }
         uint32_t code;
         size_t len = decode_utf8(text.data + i, text.len - i, &code);
-        if (len == 0) return false;
+        if (len == 0)
+            return false;
         i += len;
     }
     return true;
@@ -245,15 +269,17 @@ bool tide_utf8_is_valid(tide_str text) {
 
 /* Characters that change how their neighbours look: C0, DEL, C1, line separators, bidirectional controls. */
 static bool is_deceptive(uint32_t code) {
-    return code < 0x20 || (code >= 0x7f && code <= 0x9f) || code == 0x061c || code == 0x200e || code == 0x200f ||
-           (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+    return code < 0x20 || (code >= 0x7f && code <= 0x9f) || code == 0x061c || code == 0x200e ||
+           code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
+           (code >= 0x2066 && code <= 0x2069);
 }
 
 size_t tide_text_escape(char *out, size_t size, tide_str text) {
     static const char hex[] = "0123456789abcdef";
     static const char ellipsis[] = "\xe2\x80\xa6";
     enum { ELLIPSIS_LEN = sizeof ellipsis - 1 };
-    if (size == 0) return 0;
+    if (size == 0)
+        return 0;
     size_t room = size - 1;
     size_t len = 0;
     size_t cut = 0; /* the last place where the ellipsis still fits behind a whole character */
@@ -261,7 +287,8 @@ size_t tide_text_escape(char *out, size_t size, tide_str text) {
         uint32_t code = 0;
         size_t used = decode_utf8(text.data + i, text.len - i, &code);
         bool escaped = used == 0 || is_deceptive(code);
-        if (used == 0) used = 1;
+        if (used == 0)
+            used = 1;
         size_t need = escaped ? used * 4 : used;
         if (need > room - len) {
             if (room >= ELLIPSIS_LEN) {
@@ -282,7 +309,8 @@ size_t tide_text_escape(char *out, size_t size, tide_str text) {
             }
         }
         i += used;
-        if (room >= ELLIPSIS_LEN && len <= room - ELLIPSIS_LEN) cut = len;
+        if (room >= ELLIPSIS_LEN && len <= room - ELLIPSIS_LEN)
+            cut = len;
     }
     out[len] = '\0';
     return len;

@@ -31,7 +31,8 @@ size_t tide_id_format(char *out, tide_id id);
 bool tide_id_parse(tide_str text, uint64_t missing_seq, tide_id *id);
 /* < 0, 0, > 0 */
 static inline int tide_id_compare(tide_id a, tide_id b) {
-    if (a.ms != b.ms) return a.ms < b.ms ? -1 : 1;
+    if (a.ms != b.ms)
+        return a.ms < b.ms ? -1 : 1;
     return (a.seq > b.seq) - (a.seq < b.seq);
 }
 

@@ -17,7 +17,8 @@ tide_retry_policy tide_retry_policy_default(void) {
 
 /* NaN counts as `low`. */
 static double clamp(double x, double low, double high) {
-    if (!(x > low)) return low;
+    if (!(x > low))
+        return low;
     return x < high ? x : high;
 }
 
@@ -25,7 +26,8 @@ static double clamp(double x, double low, double high) {
 static int64_t grow(int64_t base, double factor, uint32_t times, int64_t ceiling) {
     double power = 1;
     for (double square = clamp(factor, 0, 1e300); times > 0; times >>= 1) {
-        if (times & 1u) power = clamp(power * square, 0, 1e300);
+        if (times & 1u)
+            power = clamp(power * square, 0, 1e300);
         square = clamp(square * square, 0, 1e300);
     }
     double delay = (double)base * power;
@@ -35,20 +37,23 @@ static int64_t grow(int64_t base, double factor, uint32_t times, int64_t ceiling
 int64_t tide_backoff_delay_ms(const tide_retry_policy *policy, uint32_t attempt, double unit) {
     int64_t ceiling = policy->delay_ms_max > 0 ? policy->delay_ms_max : 0;
     int64_t delay = policy->delay_ms > 0 ? policy->delay_ms : 0;
-    if (attempt == 0) attempt = 1;
+    if (attempt == 0)
+        attempt = 1;
     switch (policy->kind) {
-        case TIDE_BACKOFF_FIXED:
-            break;
-        case TIDE_BACKOFF_LINEAR:
-            delay = delay > INT64_MAX / attempt ? INT64_MAX : delay * attempt;
-            break;
-        case TIDE_BACKOFF_EXPONENTIAL:
-            if (attempt > 1) delay = grow(delay, policy->factor, attempt - 1, ceiling);
-            break;
+    case TIDE_BACKOFF_FIXED: break;
+    case TIDE_BACKOFF_LINEAR:
+        delay = delay > INT64_MAX / attempt ? INT64_MAX : delay * attempt;
+        break;
+    case TIDE_BACKOFF_EXPONENTIAL:
+        if (attempt > 1)
+            delay = grow(delay, policy->factor, attempt - 1, ceiling);
+        break;
     }
-    if (delay > ceiling) delay = ceiling;
+    if (delay > ceiling)
+        delay = ceiling;
     double jitter = clamp(policy->jitter, 0, 1);
-    if (jitter <= 0) return delay;
+    if (jitter <= 0)
+        return delay;
     double kept = (double)delay * (1 - jitter) + (double)delay * jitter * clamp(unit, 0, 1);
     return kept < (double)delay ? (int64_t)kept : delay;
 }

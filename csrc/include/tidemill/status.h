@@ -58,7 +58,7 @@ typedef enum tide_status {
 #define X(name, code, class, text) TIDE_##name,
     TIDE_STATUS_MAP(X)
 #undef X
-    TIDE_STATUS_COUNT
+        TIDE_STATUS_COUNT
 } tide_status;
 
 typedef enum tide_status_class {

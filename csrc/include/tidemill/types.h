@@ -43,7 +43,12 @@ typedef struct tide_allocator {
     void *context;
 } tide_allocator;
 
-typedef enum tide_log_level { TIDE_LOG_DEBUG, TIDE_LOG_INFO, TIDE_LOG_WARN, TIDE_LOG_ERROR } tide_log_level;
+typedef enum tide_log_level {
+    TIDE_LOG_DEBUG,
+    TIDE_LOG_INFO,
+    TIDE_LOG_WARN,
+    TIDE_LOG_ERROR
+} tide_log_level;
 
 /* Where log records go: one line, no newline, control bytes escaped already. Must not call back into tidemill. */
 typedef struct tide_log_sink {
