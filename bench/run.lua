@@ -97,7 +97,8 @@ end
 -- ---- numbers ----
 
 local function median(list)
-  local sorted = { table.unpack(list) }
+  local sorted = {}
+  for i, value in ipairs(list) do sorted[i] = value end
   table.sort(sorted)
   local middle = #sorted // 2
   return #sorted % 2 == 1 and sorted[middle + 1] or (sorted[middle] + sorted[middle + 1]) / 2
