@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The faults that a server and a network cause, on real servers. Names begin with the row of the fault. Common rule: nothing
--- acknowledged is lost, and consuming goes on unaided.
+-- The faults that a server and a network cause, on real servers. Names begin with the row of the fault. Common rule: what
+-- was acknowledged is not lost, and consuming goes on unaided.
 local tidemill = require "tidemill"
 local core = require "tidemill.core"
 local server = require "spec.support.server"
@@ -299,7 +299,9 @@ for _, kind in ipairs(server.kinds()) do
       local busy = shell.spawn(("redis-cli -p %d EVAL 'while true do end' 0"):format(live.port))
       local from = clock()
       while clock() - from < 1.5 do bus:tick(0.05) end
-      shell.wait_until(function() return live:cli("SCRIPT", "KILL"):find "OK" or live:cli("PING") == "PONG" end, 20, 0.1)
+      shell.wait_until(function()
+        return live:cli("SCRIPT", "KILL"):find "OK" or live:cli "PING" == "PONG"
+      end, 20, 0.1)
       busy:wait(10)
       publish_all(bus, bus:topic "orders", 2, 2)
       pump(bus, function() return got.count == 2 end)
