@@ -35,15 +35,18 @@ void tide_reply_box_release(tide_reply_box *box);
 typedef struct tide_resp_reader tide_resp_reader;
 
 /* TIDE_OK or TIDE_ENOMEM. `bulk_max`: largest bulk accepted, 0 = limits.h. */
-tide_status tide_resp_reader_open(tide_resp_reader **reader, const tide_allocator *alloc, size_t bulk_max);
+tide_status tide_resp_reader_open(tide_resp_reader **reader, const tide_allocator *alloc,
+                                  size_t bulk_max);
 void tide_resp_reader_close(tide_resp_reader *reader);
-/* Takes bytes as they came; any split. TIDE_OK, TIDE_ENOMEM, TIDE_LIMIT. */
+/* Takes bytes as they came; any split. They are borrowed until tide_resp_reader_next answers something other than TIDE_OK
+ * (or the reader is closed), and more may be fed only then. TIDE_OK, or the sticky failure. */
 tide_status tide_resp_reader_feed(tide_resp_reader *reader, const char *bytes, size_t size);
 /* The next whole reply: TIDE_OK with a box that the caller releases; TIDE_AGAIN: more bytes are needed;
  * TIDE_PROTOCOL, TIDE_LIMIT, TIDE_ENOMEM: sticky, the connection is of no more use; `error` (may be NULL) says what
  * was seen, naming HTTP or TLS bytes when it looks like them. Memory grows with bytes received, never with a claimed
  * length. */
-tide_status tide_resp_reader_next(tide_resp_reader *reader, tide_reply_box **box, tide_error *error);
+tide_status tide_resp_reader_next(tide_resp_reader *reader, tide_reply_box **box,
+                                  tide_error *error);
 /* Nothing half-read is in it. */
 bool tide_resp_reader_is_empty(const tide_resp_reader *reader);
 
