@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The faults that a server and a network cause, on real servers. Names begin with the row of the fault. Common rule: what
--- was acknowledged is not lost, and consuming goes on unaided.
+-- The faults that a server and a network cause, on real servers. Names begin with the row of the fault. Common rule:
+-- what was acknowledged is not lost, and consuming goes on unaided.
 local tidemill = require "tidemill"
 local core = require "tidemill.core"
 local server = require "spec.support.server"
