@@ -227,7 +227,7 @@ setup_disable_services() {
 # -- the real input --------------------------------------------------------------------------------------------------
 WEBHOOKS_PACKAGE='@octokit/webhooks-examples'
 WEBHOOKS_VERSION=7.6.1
-WEBHOOKS_DIR=$BUILD/input/webhooks-$WEBHOOKS_VERSION
+WEBHOOKS_DIR=$BUILD/webhooks
 [ -n "${TIDEMILL_WEBHOOKS:-}" ] || TIDEMILL_WEBHOOKS=$WEBHOOKS_DIR/package/api.github.com/index.json
 export TIDEMILL_WEBHOOKS
 

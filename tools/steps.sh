@@ -1,0 +1,512 @@
+# The steps of ./dev test. Sourced by ./dev after ui.sh, setup.sh and server.sh.
+# shellcheck shell=sh
+#
+# A step is a function step_NAME that runs in a subshell with its output in build/log/NN-NAME.log and reports by
+# result_pass, result_fail and result_skip, one call a case or a group of cases. A step that reports nothing failed.
+
+STEPS='lint build c sim lua luajit integration conformance asan tsan examples install hiredis1 fuzz'
+
+step_title() {
+    case $1 in
+    lint) echo 'format, layers, documentation coverage' ;;
+    build) echo 'build, warnings are errors' ;;
+    c) echo 'C tests' ;;
+    sim) echo 'simulation, 2,000 seeds and more' ;;
+    lua) echo 'Lua specs on Lua 5.4' ;;
+    luajit) echo 'Lua specs on LuaJIT' ;;
+    integration) echo 'integration, real servers' ;;
+    conformance) echo 'conformance, every engine' ;;
+    asan) echo 'AddressSanitizer, UBSan' ;;
+    tsan) echo 'ThreadSanitizer' ;;
+    examples) echo 'examples and README snippets' ;;
+    install) echo 'install, pkg-config, CMake, LuaRocks' ;;
+    hiredis1) echo 'build and proto tests on hiredis 1.x' ;;
+    fuzz) echo 'fuzz targets, a short run' ;;
+    esac
+}
+
+# -- reporting -------------------------------------------------------------------------------------------------------
+result_pass() { echo "pass $1" >>"$STEP_RESULT"; }
+result_fail() {
+    echo "fail $*" >>"$STEP_RESULT"
+    echo "FAILED: $*"
+}
+result_skip() {
+    echo "skip $*" >>"$STEP_RESULT"
+    echo "skipped: $*"
+}
+result_note() { echo "note $*" >>"$STEP_RESULT"; }
+
+# check NAME COMMAND…: one case.
+check() {
+    check_name=$1
+    shift
+    echo "== $check_name: $*"
+    if "$@"; then
+        result_pass 1
+    else
+        result_fail "$check_name"
+        return 1
+    fi
+}
+
+ensure_build() {
+    [ -z "${BUILD_DONE:-}" ] || return 0
+    build_release >"$BUILD/log/ensure-build.log" 2>&1 && return 0
+    tail -n 30 "$BUILD/log/ensure-build.log"
+    result_fail "$STEP_NAME: the build failed (./dev test build)"
+    return 1
+}
+
+# run_ctest FOLDER [CTEST_OPTION…]
+run_ctest() {
+    ctest_dir=$1
+    shift
+    ctest_out=$(mktemp) || return 1
+    ctest --test-dir "$ctest_dir" -V -j "$JOBS" --no-tests=error "$@" >"$ctest_out" 2>&1
+    ctest_status=$?
+    cat "$ctest_out"
+    ctest_counts=$(awk -f "$ROOT/tools/count_ctest.awk" "$ctest_out")
+    rm -f "$ctest_out"
+    if [ "$ctest_counts" = none ]; then
+        result_fail "ctest ran no test in ${ctest_dir#"$ROOT"/} (exit code $ctest_status)"
+    else
+        echo "$ctest_counts" >>"$STEP_RESULT"
+    fi
+}
+
+# busted_once LUA FILE LABEL OUT: runs one spec file; OUT gets the counts; true if nothing failed.
+busted_once() {
+    busted_bin=$(command -v busted) || { echo "fail busted is not installed" >"$4"; return 1; }
+    busted_out=$(mktemp) || return 1
+    # Debian's busted is a Lua script, LuaRocks' one a shell script around it.
+    if head -n 1 "$busted_bin" | grep -q lua; then
+        timeout -k 10 "${SPEC_TIMEOUT:-900}" "$1" "$busted_bin" -o TAP "$2" >"$busted_out" 2>&1
+    else
+        timeout -k 10 "${SPEC_TIMEOUT:-900}" busted --lua="$(command -v "$1")" -o TAP "$2" >"$busted_out" 2>&1
+    fi
+    busted_status=$?
+    cat "$busted_out"
+    awk -v name="$3" -v status=$busted_status -f "$ROOT/tools/count_tap.awk" "$busted_out" >"$4"
+    rm -f "$busted_out"
+    ! grep -q '^fail' "$4"
+}
+
+# run_specs LUA FOLDER LABEL [again]: every *_spec.lua on its own, so that a crash costs one file. With "again", a
+# file that fails runs once more: real servers on a stalled machine; said aloud each time.
+run_specs() {
+    specs_counts=$(mktemp) || return 1
+    for spec_file in $(find "$2" -name '*_spec.lua' | LC_ALL=C sort); do
+        spec_name="$3${spec_file#"$2"/}"
+        echo "== $spec_name on $1"
+        if ! busted_once "$1" "$spec_file" "$spec_name" "$specs_counts" && [ "${4:-}" = again ]; then
+            echo "== $spec_name once more, alone"
+            if busted_once "$1" "$spec_file" "$spec_name" "$specs_counts"; then
+                result_note "passed on the second run: $spec_name ($1)"
+            fi
+        fi
+        cat "$specs_counts" >>"$STEP_RESULT"
+    done
+    rm -f "$specs_counts"
+}
+
+has_specs() { [ -d "$1" ] && [ -n "$(find "$1" -name '*_spec.lua' | head -n 1)" ]; }
+
+# -- the steps -------------------------------------------------------------------------------------------------------
+lint_format() {
+    format_version=$(clang-format --version | sed -n 's/.*version \([0-9]*\)\..*/\1/p')
+    format_bin=clang-format
+    if [ "$format_version" != 14 ]; then
+        if has_cmd clang-format-14; then format_bin=clang-format-14; else
+            result_skip 1 "clang-format: the tree is formatted by version 14, this is $format_version"
+            return 0
+        fi
+    fi
+    format_files=$(find csrc spec bench tools examples -name '*.[ch]' 2>/dev/null)
+    [ -z "$format_files" ] && { result_skip 1 'clang-format: no C files yet'; return 0; }
+    # shellcheck disable=SC2086
+    check 'clang-format' $format_bin --dry-run -Werror $format_files
+}
+
+step_lint() {
+    lint_format
+    # shellcheck disable=SC2046
+    check 'luacheck' luacheck --no-color -q $(find lua spec examples bench tools rockspec -maxdepth 0 2>/dev/null) \
+        $(ls rockspec/*.rockspec 2>/dev/null)
+    check 'layers' lua5.4 tools/layers.lua
+    check 'layers: a planted violation is found' lua5.4 tools/layers_test.lua
+    check 'documentation coverage' lua5.4 tools/doc_coverage.lua
+    check 'house rules' sh tools/house.sh
+    check 'shell syntax' sh -c 'for f in dev tools/*.sh; do sh -n "$f" || exit 1; done'
+}
+
+step_build() {
+    check 'release build' build_release
+    if [ -d csrc/binding ]; then
+        check 'module for Lua 5.4' test -f "$BUILD/lua/5.4/tidemill/core.so"
+        check 'module for LuaJIT' test -f "$BUILD/lua/jit/tidemill/core.so"
+    else
+        result_skip 1 'Lua modules: csrc/binding does not exist yet'
+    fi
+}
+
+step_c() {
+    ensure_build || return
+    run_ctest "$BUILD"
+}
+
+# sim_run BINARY ARGUMENT…: the simulator ends with "N passed, N failed" (a case is a seed) or just an exit code.
+sim_run() {
+    sim_out=$(mktemp) || return 1
+    echo "== $*"
+    timeout -k 10 1800 "$@" >"$sim_out" 2>&1
+    sim_status=$?
+    tail -n 2000 "$sim_out"
+    sim_line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$sim_out" | tail -n 1)
+    rm -f "$sim_out"
+    if [ -n "$sim_line" ] && [ $sim_status -eq 0 ]; then
+        result_pass "${sim_line%% *}"
+    elif [ $sim_status -eq 0 ]; then
+        result_pass 1
+    else
+        [ -z "$sim_line" ] || result_pass "${sim_line%% *}"
+        shift
+        result_fail "simulator $* (exit code $sim_status)"
+    fi
+}
+
+step_sim() {
+    [ -f spec/sim/main.c ] || { result_skip 1 'spec/sim/main.c does not exist yet'; return; }
+    ensure_build || return
+    sim_run "$BUILD/tidemill-sim" --seeds 1..2000
+    if "$BUILD/tidemill-sim" --help 2>&1 | grep -q -e '--engine'; then
+        sim_run "$BUILD/tidemill-sim" --engine file --seeds 1..500
+    else
+        result_skip 1 'tidemill-sim has no --engine yet'
+    fi
+}
+
+step_lua() {
+    has_specs spec/lua || { result_skip 1 'spec/lua has no specs yet'; return; }
+    ensure_build || return
+    lua_env 5.4
+    run_specs lua5.4 spec/lua ''
+}
+
+step_luajit() {
+    has_specs spec/lua || { result_skip 1 'spec/lua has no specs yet'; return; }
+    ensure_build || return
+    lua_env jit
+    run_specs luajit spec/lua ''
+}
+
+step_integration() {
+    has_specs spec/integration || { result_skip 1 'spec/integration has no specs yet'; return; }
+    ensure_build || return
+    webhooks_present || result_skip 1 'the webhook payloads could not be fetched'
+    lua_env 5.4
+    run_specs lua5.4 spec/integration '' again
+    lua_env jit
+    run_specs luajit spec/integration '' again
+}
+
+step_conformance() {
+    has_specs spec/conformance || { result_skip 1 'spec/conformance has no specs yet'; return; }
+    ensure_build || return
+    conformance_all=$STEP_RESULT
+    matrix=$BUILD/log/conformance-matrix.txt
+    printf '%-10s %-8s %8s %8s %8s\n' engine Lua passed failed skipped >"$matrix"
+    for engine in memory file redis valkey; do
+        case $engine in redis | valkey)
+            if ! has_cmd $engine-server; then
+                result_skip 1 "conformance on $engine: $engine-server is not installed"
+                printf '%-10s %-8s %26s\n' $engine - 'not installed' >>"$matrix"
+                continue
+            fi ;;
+        esac
+        for lua in lua5.4 luajit; do
+            case $lua in luajit) lua_env jit ;; *) lua_env 5.4 ;; esac
+            TIDEMILL_CONFORMANCE=$engine
+            export TIDEMILL_CONFORMANCE
+            STEP_RESULT=$(mktemp)
+            run_specs $lua spec/conformance "$engine/" again
+            awk -v e=$engine -v l=$lua '/^pass/ { p += $2 } /^fail/ { f++ } /^skip/ { s += $2 }
+                END { printf "%-10s %-8s %8d %8d %8d\n", e, l, p, f, s }' "$STEP_RESULT" >>"$matrix"
+            cat "$STEP_RESULT" >>"$conformance_all"
+            rm -f "$STEP_RESULT"
+            STEP_RESULT=$conformance_all
+        done
+    done
+    cat "$matrix"
+    sed 's/^/note /' "$matrix" >>"$STEP_RESULT"
+}
+
+step_asan() {
+    asan=$BUILD/asan
+    configure_and_build "$asan" RelWithDebInfo -DTIDE_SANITIZE=address,undefined || {
+        result_fail 'asan: the build failed'
+        return
+    }
+    ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:detect_leaks=1
+    UBSAN_OPTIONS=print_stacktrace=1
+    export ASAN_OPTIONS UBSAN_OPTIONS
+    run_ctest "$asan"
+    [ -x "$asan/tidemill-sim" ] && sim_run "$asan/tidemill-sim" --seeds 1..200
+    # The module inside a stock interpreter: the sanitizer has to come first. Leaks are the C tests' business, the
+    # interpreter leaves by exit() with its heap alive.
+    if has_specs spec/lua && [ -f "$asan/lua/5.4/tidemill/core.so" ]; then
+        (
+            lua_env 5.4
+            LUA_CPATH="$asan/lua/5.4/?.so;;"
+            ASAN_OPTIONS=detect_leaks=0
+            TIDEMILL_SANITIZED=1
+            export LUA_CPATH ASAN_OPTIONS TIDEMILL_SANITIZED
+            LUA_ASAN=$(mktemp)
+            printf '#!/bin/sh\nLD_PRELOAD="%s" exec lua5.4 "$@"\n' "$(cc -print-file-name=libasan.so)" >"$LUA_ASAN"
+            chmod +x "$LUA_ASAN"
+            run_specs "$LUA_ASAN" spec/lua 'asan: '
+            rm -f "$LUA_ASAN"
+        )
+    fi
+}
+
+step_tsan() {
+    tsan=$BUILD/tsan
+    configure_and_build "$tsan" RelWithDebInfo -DTIDE_SANITIZE=thread || {
+        result_fail 'tsan: the build failed'
+        return
+    }
+    # gcc 12's runtime can't map its shadow when addresses are randomised too widely.
+    if setarch "$(uname -m)" -R true 2>/dev/null; then
+        no_aslr="setarch $(uname -m) -R"
+    else
+        no_aslr=
+    fi
+    if ! printf 'int main(void) { return 0; }\n' | cc -fsanitize=thread -x c - -o "$tsan/probe" 2>/dev/null ||
+        ! $no_aslr "$tsan/probe"; then
+        result_skip 1 'ThreadSanitizer does not run on this machine (address space layout)'
+        return
+    fi
+    TSAN_OPTIONS=second_deadlock_stack=1
+    export TSAN_OPTIONS
+    ctest_plain=$(command -v ctest)
+    ctest() { $no_aslr "$ctest_plain" "$@"; }
+    run_ctest "$tsan" -L 'runtime|sqlite|transport'
+}
+
+# example_run NAME LUA URL
+example_run() { timeout -k 5 180 "$2" "examples/$1/main.lua" "$3"; }
+
+step_examples() {
+    ensure_build || return
+    examples=$(ls -d examples/*/ 2>/dev/null | sed 's|examples/||; s|/$||')
+    if [ -z "$examples" ]; then
+        result_skip 1 'examples/ does not exist yet'
+    else
+        webhooks_present || result_skip 1 'examples/webhooks: the payloads could not be fetched'
+        for example in $examples; do
+            [ -f "examples/$example/main.lua" ] || continue
+            [ "$example" != webhooks ] || webhooks_present || continue
+            lua_env 5.4
+            check "examples/$example on memory:" example_run "$example" lua5.4 memory:
+            lua_env jit
+            check "examples/$example on memory:, LuaJIT" example_run "$example" luajit memory:
+            lua_env 5.4
+            for server in valkey redis; do
+                has_cmd $server-server || { result_skip 1 "examples/$example: no $server-server"; continue; }
+                server_start $server || { result_fail "examples/$example: $server did not start"; continue; }
+                check "examples/$example on $server" example_run "$example" lua5.4 "$SERVER_URL"
+                server_stop
+            done
+        done
+    fi
+    if [ -f README.md ]; then
+        lua_env 5.4
+        snippet_out=$(mktemp)
+        lua5.4 tools/readme_snippets.lua >"$snippet_out" 2>&1
+        snippet_status=$?
+        cat "$snippet_out"
+        awk -v name='snippets' -v status=$snippet_status -f tools/count_tap.awk "$snippet_out" >>"$STEP_RESULT"
+        rm -f "$snippet_out"
+    else
+        result_skip 1 'README.md does not exist yet'
+    fi
+}
+
+step_install() {
+    ensure_build || return
+    sh tools/install_check.sh >"$BUILD/log/install-check.tap" 2>&1
+    install_status=$?
+    cat "$BUILD/log/install-check.tap"
+    awk -v name=install -v status=$install_status -f tools/count_tap.awk "$BUILD/log/install-check.tap" >>"$STEP_RESULT"
+}
+
+# The library that Debian 12 has is 0.14. hiredict's shims are hiredis 1.x by another name; they are unpacked into
+# the build folder and never installed.
+step_hiredis1() {
+    hiredict=$BUILD/hiredict
+    if [ ! -f "$hiredict/pc/hiredis.pc" ]; then
+        rm -rf "$hiredict"
+        mkdir -p "$hiredict/pc"
+        if ! (cd "$hiredict" && apt-get download libhiredict-dev libhiredict-shims-dev libhiredict1.3.1) &&
+            ! (cd "$hiredict" && apt-get download libhiredict-dev libhiredict-shims-dev \
+                "$(apt-cache depends libhiredict-dev | sed -n 's/.*Depends: \(libhiredict[0-9.]*\)$/\1/p' | head -n 1)"); then
+            result_skip 1 'hiredis 1.x: the packages can not be downloaded here'
+            return
+        fi
+        for deb in "$hiredict"/*.deb; do dpkg -x "$deb" "$hiredict"; done
+        hiredict_lib=$(dirname "$(find "$hiredict" -name 'libhiredict.so' | head -n 1)")
+        printf 'Name: hiredis\nDescription: 1.x by hiredict\nVersion: 1.3.1\nCflags: -isystem %s\nLibs: -L%s -Wl,-rpath,%s -lhiredict\n' \
+            "$hiredict/usr/include" "$hiredict_lib" "$hiredict_lib" >"$hiredict/pc/hiredis.pc"
+    fi
+    PKG_CONFIG_PATH=$hiredict/pc
+    export PKG_CONFIG_PATH
+    configure_and_build "$BUILD/hiredis1" RelWithDebInfo || {
+        result_fail 'hiredis 1.x: the build failed'
+        return
+    }
+    result_pass 1
+    run_ctest "$BUILD/hiredis1" -L 'proto|broker|engine'
+}
+
+# fuzz_run SECONDS: libFuzzer on every target; the corpus grows in build/fuzz, what is in the tree is only read.
+fuzz_run() {
+    ls spec/fuzz/fuzz_*.c >/dev/null 2>&1 || { say 'spec/fuzz has no targets'; return 0; }
+    fuzz_targets=$(ls spec/fuzz/fuzz_*.c | sed 's|.*/||; s|\.c$||')
+    # shellcheck disable=SC2086
+    configure_and_build "$BUILD/fuzz" RelWithDebInfo -DCMAKE_C_COMPILER=clang -DTIDE_FUZZ=ON -DTIDE_WERROR=OFF \
+        -DTIDE_SANITIZE=address,undefined -- $fuzz_targets || return 1
+    fuzz_status=0
+    for target in $fuzz_targets; do
+        fuzz_work=$BUILD/fuzz/corpus/${target#fuzz_}
+        fuzz_seed=spec/fuzz/corpus/${target#fuzz_}
+        mkdir -p "$fuzz_work"
+        [ -d "$fuzz_seed" ] || fuzz_seed=
+        echo "== $target, $1 s"
+        # shellcheck disable=SC2086
+        if "$BUILD/fuzz/fuzz/$target" -max_total_time="$1" -rss_limit_mb=2048 -print_final_stats=1 \
+            -timeout=20 -artifact_prefix="$BUILD/fuzz/$target-" "$fuzz_work" $fuzz_seed; then
+            [ -z "${STEP_RESULT:-}" ] || result_pass 1
+        else
+            fuzz_status=1
+            [ -z "${STEP_RESULT:-}" ] || result_fail "$target: see $BUILD/fuzz/$target-*"
+        fi
+    done
+    return $fuzz_status
+}
+
+step_fuzz() {
+    if ! ls spec/fuzz/fuzz_*.c >/dev/null 2>&1; then
+        result_skip 1 'spec/fuzz has no targets yet'
+    elif setup_probe fuzzer:clang; then
+        fuzz_run "${TIDEMILL_FUZZ_SECONDS:-10}" || [ -s "$STEP_RESULT" ] || result_fail 'fuzz: the build failed'
+    else
+        ensure_build || return
+        result_skip 1 'libFuzzer: clang is not installed (./dev setup fuzz); the corpus is replayed instead'
+        run_ctest "$BUILD" -L fuzz
+    fi
+}
+
+# -- running them ----------------------------------------------------------------------------------------------------
+sum_results() {
+    cat "$@" 2>/dev/null | awk '/^pass / { p += $2 } /^fail / { f++ } /^skip / { s += $2 }
+        END { printf "%d %d %d\n", p, f, s }'
+}
+
+run_step() {
+    STEP_NAME=$1
+    step_number=$2
+    step_log=$BUILD/log/$(printf '%02d' "$step_number")-$1.log
+    STEP_RESULT=$BUILD/log/result/$(printf '%02d' "$step_number")-$1
+    : >"$STEP_RESULT"
+    step_head=$(printf '%2d/%d %-12s %-40s' "$step_number" "$STEP_COUNT" "$1" "$(step_title "$1")")
+    [ -z "$UI_TTY" ] || printf '%s …' "$step_head"
+    step_start=$(date +%s)
+    ("step_$1") >"$step_log" 2>&1
+    step_seconds=$(($(date +%s) - step_start))
+    [ -s "$STEP_RESULT" ] || echo "fail $1: the step reported nothing" >>"$STEP_RESULT"
+    # shellcheck disable=SC2046
+    set -- "$1" $(sum_results "$STEP_RESULT")
+    step_text="$2 passed"
+    step_colour=$UI_GREEN
+    [ "$4" = 0 ] || { step_text="$step_text, $4 skipped"; step_colour=$UI_YELLOW; }
+    [ "$3" = 0 ] || { step_text="$step_text, $3 failed"; step_colour=$UI_RED; }
+    [ -z "$UI_TTY" ] || printf '\r'
+    printf '%s %s%-28s%s %5d s  %s\n' "$step_head" "$step_colour" "$step_text" "$UI_OFF" "$step_seconds" \
+        "${step_log#"$ROOT"/}"
+    sed -n 's/^note /      /p' "$STEP_RESULT"
+    sed -n 's/^skip [0-9]* /      skipped: /p' "$STEP_RESULT" | LC_ALL=C sort | uniq -c |
+        sed 's/^ *1       /      /; s/^ *\([0-9]*\)       skipped:/      skipped \1 ×:/' | head -n 12
+    [ "$3" = 0 ]
+}
+
+test_list() {
+    number=0
+    for name in $STEPS; do
+        number=$((number + 1))
+        printf '%2d  %-12s %s\n' $number "$name" "$(step_title "$name")"
+    done
+}
+
+test_main() {
+    wanted=
+    with_setup=1
+    STEP_COUNT=$(echo $STEPS | wc -w)
+    for argument in "$@"; do
+        case $argument in
+        --list) test_list; return 0 ;;
+        --no-setup) with_setup= ;;
+        --help) help_one test; return 0 ;;
+        [0-9] | [0-9][0-9])
+            name=$(echo $STEPS | cut -d ' ' -f "$argument" 2>/dev/null)
+            [ -n "$name" ] || { say_error "test: there is no step $argument (./dev test --list)"; return 2; }
+            wanted="$wanted $name" ;;
+        *)
+            case " $STEPS " in
+            *" $argument "*) wanted="$wanted $argument" ;;
+            *)
+                say_error "test: unknown step \"$argument\"; did you mean \"$(nearest "$argument" "$STEPS --list --no-setup")\"?"
+                return 2 ;;
+            esac ;;
+        esac
+    done
+    [ -n "$wanted" ] || wanted=$STEPS
+
+    mkdir -p "$BUILD/log/result"
+    rm -f "$BUILD"/log/result/* "$BUILD"/log/[0-9][0-9]-*.log
+    if [ -n "$with_setup" ]; then
+        purpose=test
+        [ "$wanted" = ' lint' ] && purpose=lint
+        [ "$wanted" = ' fuzz' ] && purpose=fuzz
+        setup_for $purpose || { echo '0 passed, 1 failed'; return 1; }
+        case " $wanted " in *' integration '* | *' examples '*) webhooks_fetch ;; esac
+    fi
+
+    number=0
+    failed_steps=
+    BUILD_DONE=
+    for name in $STEPS; do
+        number=$((number + 1))
+        case " $wanted " in *" $name "*) ;; *) continue ;; esac
+        if run_step "$name" $number; then
+            [ "$name" != build ] || BUILD_DONE=1
+        else
+            failed_steps="$failed_steps $(printf '%02d' $number)-$name"
+        fi
+    done
+
+    for failed in $failed_steps; do
+        printf '\n%s%s failed:%s\n' "$UI_RED" "$failed" "$UI_OFF"
+        sed -n 's/^fail /  /p' "$BUILD/log/result/$failed"
+        echo "  the end of $BUILD/log/$failed.log:"
+        tail -n 40 "$BUILD/log/$failed.log" | sed 's/^/  | /'
+    done
+    # shellcheck disable=SC2046
+    set -- $(sum_results "$BUILD"/log/result/*)
+    if [ "$3" = 0 ]; then
+        echo "$1 passed, $2 failed"
+    else
+        echo "$1 passed, $2 failed, $3 skipped"
+    fi
+    [ "$2" = 0 ]
+}
