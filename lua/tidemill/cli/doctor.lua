@@ -1,0 +1,317 @@
+-- `tidemill doctor [TOPIC…]`: is this server (or file) fit for an event bus, and is this user allowed to use it?
+-- Every probe is harmless: nothing is written. A finding is { level, check, text, fix }.
+
+local json = require "tidemill.cli.json"
+local ui = require "tidemill.cli.ui"
+
+local unpack = rawget(table, "unpack") or rawget(_G, "unpack")
+
+local M = {
+  summary = "Check the server: version, persistence, eviction, permissions, known hazards.",
+  description = "Checks what the events live in. With topics, checks also that this user may use exactly those. "
+    .. "Exit code 1 when something is wrong, 0 when there are warnings at most (1 with --strict).",
+}
+
+function M.define(command, cli)
+  command:argument("topic", "Topics whose permissions to check."):args "*"
+  cli.add_url(command)
+  command:flag("--strict", "Warnings make the exit code 1, too.")
+  cli.add_json(command)
+end
+
+-- ---- findings ----
+
+local function reporter()
+  local findings = {}
+  local function add(level, check, text, fix)
+    findings[#findings + 1] = { level = level, check = check, text = text, fix = fix }
+  end
+  return findings, add
+end
+
+--- Numbers of a version, compared part by part: is `version` before `limit`?
+local function is_before(version, limit)
+  local left, right = {}, {}
+  for part in tostring(version):gmatch "%d+" do left[#left + 1] = tonumber(part) end
+  for part in limit:gmatch "%d+" do right[#right + 1] = tonumber(part) end
+  for index = 1, #right do
+    local a, b = left[index] or 0, right[index]
+    if a ~= b then return a < b end
+  end
+  return false
+end
+M.is_before = is_before
+
+local function size(bytes)
+  bytes = tonumber(bytes) or 0
+  for _, unit in ipairs { { "GiB", 2 ^ 30 }, { "MiB", 2 ^ 20 }, { "KiB", 2 ^ 10 } } do
+    if bytes >= unit[2] then return ("%.1f %s"):format(bytes / unit[2], unit[1]) end
+  end
+  return ("%d bytes"):format(bytes)
+end
+
+-- ---- Redis and Valkey ----
+
+local function info_fields(streams)
+  local text, err = streams:command("INFO", "everything")
+  if type(text) ~= "string" then text, err = streams:command "INFO" end
+  if type(text) ~= "string" then return nil, err end
+  local fields = {}
+  for name, value in text:gmatch "([%w_%-]+):([^\r\n]*)" do fields[name] = value end
+  return fields
+end
+
+-- A configuration value, or nil when we aren't allowed to ask.
+local function config_value(streams, name)
+  local reply = streams:command("CONFIG", "GET", name)
+  if type(reply) ~= "table" then return nil end
+  return reply[2] or reply[name]
+end
+
+local function check_version(fields, add)
+  local valkey = fields.valkey_version
+  local name = valkey and "Valkey" or "Redis"
+  local version = valkey or fields.redis_version or "?"
+  add("ok", "server", ("%s %s, mode %s, role %s"):format(name, version, fields.redis_mode or fields.server_mode or "?",
+    fields.role or "?"))
+  if not valkey and is_before(version, "6.2") then
+    add("error", "version", "Redis before 6.2 has no XAUTOCLAIM: events of dead consumers can't be recovered",
+      "upgrade to Redis 6.2 or later, or to Valkey")
+  end
+  if valkey and is_before(version, "8.0.6")
+    or valkey and not is_before(version, "8.1") and is_before(version, "8.1.4") then
+    add("warn", "security", ("Valkey %s lacks the fixes of its Lua engine CVE-2025-49844, CVE-2025-46817, "
+      .. "CVE-2025-46818, CVE-2025-46819"):format(version), "upgrade to Valkey 8.0.6, 8.1.4 or later")
+  end
+  local fixed = { { "6.2", "6.2.20" }, { "7.2", "7.2.11" }, { "7.4", "7.4.6" }, { "8.0", "8.0.4" }, { "8.2", "8.2.2" } }
+  if not valkey then
+    local series = version:match "^%d+%.%d+" or ""
+    local limit
+    for _, pair in ipairs(fixed) do if pair[1] == series then limit = pair[2] end end
+    if limit and is_before(version, limit) or not limit and is_before(version, "8.2") then
+      add("warn", "security", ("Redis %s lacks the fixes of its Lua engine CVE-2025-49844, CVE-2025-46817, "
+        .. "CVE-2025-46818, CVE-2025-46819, unless your distribution has brought them back"):format(version),
+        limit and ("upgrade to Redis %s or later"):format(limit) or "upgrade to a maintained release")
+    end
+  end
+  if fields.role == "slave" or fields.role == "replica" then
+    add("error", "role", "this is a replica: it refuses writes", "give the URL of the primary")
+  end
+  if fields.loading == "1" then add("warn", "loading", "the server is still loading its data") end
+end
+
+local function check_persistence(streams, fields, add)
+  local aof = config_value(streams, "appendonly")
+  if aof == nil and fields.aof_enabled then aof = fields.aof_enabled == "1" and "yes" or "no" end
+  local save = config_value(streams, "save")
+  if aof == "yes" then
+    local fsync = config_value(streams, "appendfsync") or "not readable"
+    if fsync == "always" then
+      add("ok", "persistence", "append-only file, fsync at every write: an acknowledged event survives a power loss")
+    elseif fsync == "no" then
+      add("warn", "persistence",
+        "append-only file, fsync left to the system: a power loss can take half a minute of events", "CONFIG SET appendfsync everysec")
+    else
+      add("ok", "persistence", ("append-only file, appendfsync %s: a power loss can take about a second of events")
+        :format(fsync))
+    end
+    if fields.aof_last_write_status and fields.aof_last_write_status ~= "ok" then
+      add("error", "persistence", "the last write to the append-only file failed",
+        "look at the disk and the server's log")
+    end
+  elseif save and save ~= "" then
+    add("warn", "persistence", ("snapshots only (save %s): a crash loses everything since the last one"):format(save),
+      "CONFIG SET appendonly yes, and keep it with CONFIG REWRITE")
+  elseif save == nil and aof == nil then
+    add("warn", "persistence", "unknown: this user may neither read INFO nor CONFIG GET")
+  elseif save == nil then
+    add("warn", "persistence", "no append-only file; whether there are snapshots is not readable for this user",
+      "CONFIG SET appendonly yes")
+  else
+    add("warn", "persistence", "none: a restart loses every event",
+      "CONFIG SET appendonly yes, and keep it with CONFIG REWRITE")
+  end
+  if fields.rdb_last_bgsave_status and fields.rdb_last_bgsave_status ~= "ok" then
+    add("error", "persistence", "the last snapshot failed; with stop-writes-on-bgsave-error the server refuses writes",
+      "look at the disk and the server's log")
+  end
+end
+
+local function check_memory(streams, fields, add)
+  local policy = config_value(streams, "maxmemory-policy") or fields.maxmemory_policy
+  local limit = tonumber(config_value(streams, "maxmemory") or fields.maxmemory or 0) or 0
+  local used = tonumber(fields.used_memory or 0) or 0
+  if not policy then
+    add("warn", "eviction", "unknown: this user may neither read INFO nor CONFIG GET")
+  elseif policy ~= "noeviction" then
+    add(limit > 0 and "error" or "warn", "eviction",
+      ("maxmemory-policy is %s: %s"):format(policy, limit > 0 and "the server deletes streams when memory is short"
+        or "as soon as maxmemory is set, the server will delete streams"),
+      "CONFIG SET maxmemory-policy noeviction")
+  else
+    add("ok", "eviction", "maxmemory-policy noeviction: nothing is deleted behind our back")
+  end
+  if limit > 0 and used > limit * 0.9 then
+    add("warn", "memory", ("%s of %s in use: publishing will soon be refused"):format(size(used), size(limit)),
+      "trim topics (max_len), or raise maxmemory")
+  elseif used > 0 then
+    add("ok", "memory", limit > 0 and ("%s of %s in use"):format(size(used), size(limit))
+      or size(used) .. " in use, no limit set")
+  end
+end
+
+-- What tidemill sends, each in a form that the server refuses (or answers) without doing anything: permissions are
+-- checked before arguments are.
+local function probes(key)
+  return {
+    { "ping", "PING" },
+    { "xadd", "XADD", key, "NOMKSTREAM", "no-id", "f", "v" },
+    { "xgroup|create", "XGROUP", "CREATE", key, "tidemill-doctor", "no-id" },
+    { "xreadgroup", "XREADGROUP", "GROUP", "tidemill-doctor", "doctor", "COUNT", "1", "STREAMS", key, "no-id" },
+    { "xack", "XACK", key, "tidemill-doctor", "0-1" },
+    { "xclaim", "XCLAIM", key, "tidemill-doctor", "doctor", "0", "no-id" },
+    { "xautoclaim", "XAUTOCLAIM", key, "tidemill-doctor", "doctor", "0", "no-id" },
+    { "xpending", "XPENDING", key, "tidemill-doctor", "no-id", "+", "1" },
+    { "xrange", "XRANGE", key, "no-id", "+" },
+    { "xlen", "XLEN", key },
+    { "xinfo|groups", "XINFO", "GROUPS", key },
+    { "evalsha", "EVALSHA", ("0"):rep(40), "1", key },
+    { "eval", "EVAL", "return 1", "1", key },
+  }
+end
+
+-- Keys that go with a topic share its hash tag.
+local function key_patterns(topic)
+  local tag = topic:match "{(.-)}"
+  local derived = tag and tag ~= "" and topic or "{" .. topic .. "}"
+  return "~" .. topic .. " ~" .. derived .. ":*", derived .. ":delayed"
+end
+
+local function check_permissions(streams, topics, add)
+  local who = streams:command("ACL", "WHOAMI")
+  local user = type(who) == "string" and who or "USER"
+  local listed = #topics > 0 and topics or { "tidemill:doctor" }
+  local missing, seen, keys = {}, {}, {}
+  for _, topic in ipairs(listed) do
+    local pattern, derived = key_patterns(topic)
+    local refused_keys = false
+    for _, probe in ipairs(probes(topic)) do
+      local _, err = streams:command(unpack(probe, 2))
+      if type(err) == "table" and err.code == "TIDE-NOPERM" then
+        if tostring(err.message):lower():find("key", 1, true) then
+          refused_keys = true
+        elseif not seen[probe[1]] then
+          seen[probe[1]] = true
+          missing[#missing + 1] = probe[1]
+        end
+      end
+    end
+    local _, err = streams:command("EVAL", "return 1", "1", derived)
+    if type(err) == "table" and err.code == "TIDE-NOPERM" and tostring(err.message):lower():find("key", 1, true) then
+      refused_keys = true
+    end
+    if refused_keys and #topics > 0 then keys[#keys + 1] = pattern end
+  end
+  if #missing == 0 and #keys == 0 then
+    add("ok", "permissions", ("user %s may do everything that tidemill needs%s"):format(ui.escape(user, 80),
+      #topics > 0 and " on these topics" or ""))
+    return
+  end
+  local rule = {}
+  for _, name in ipairs(missing) do rule[#rule + 1] = "+" .. name end
+  for _, pattern in ipairs(keys) do rule[#rule + 1] = pattern end
+  local lacks = {}
+  if #missing > 0 then lacks[#lacks + 1] = "commands " .. table.concat(missing, ", ") end
+  if #keys > 0 then lacks[#lacks + 1] = "keys " .. table.concat(keys, " ") end
+  add("error", "permissions", ("user %s lacks %s"):format(ui.escape(user, 80), table.concat(lacks, "; ")),
+    ("ACL SETUSER %s %s"):format(user, table.concat(rule, " ")))
+end
+
+local function examine_redis(bus, topics, url, add)
+  local streams = bus.streams
+  local fields, err = info_fields(streams)
+  if not fields then
+    add("warn", "server", "INFO is not answered: " .. tostring(err), "ACL SETUSER USER +info")
+    fields = {}
+  else
+    check_version(fields, add)
+  end
+  check_persistence(streams, fields, add)
+  check_memory(streams, fields, add)
+  check_permissions(streams, topics, add)
+  local tls = url:find "^rediss:" or url:find "^valkeys:"
+  if tls and (url:find "[?&]insecure=[1yt]") then
+    add("warn", "tls", "the server's certificate is not checked (insecure)", "give the authority: ?ca=FILE")
+  elseif tls then
+    add("ok", "tls", "chain and host name are checked")
+  elseif not url:find "^unix:" and not (url:find "://[^/]*127%.0%.0%.1" or url:find "://[^/]*localhost"
+    or url:find "://[^/]*%[::1%]") then
+    add("warn", "tls", "the connection leaves this machine unencrypted", "use rediss:// or valkeys://")
+  end
+end
+
+-- ---- memory: and file: ----
+
+local function examine_sqlite(server, url, add)
+  local version = server.sqlite_version or server.version or "?"
+  add("ok", "engine", ("SQLite %s"):format(version))
+  if url:find "^memory:" then
+    add("warn", "persistence", "memory: ends with the process", "use file:PATH to keep events")
+  else
+    local level = tostring(server.synchronous or "?"):lower()
+    if level == "full" or level == "extra" or level == "2" or level == "3" then
+      add("ok", "persistence", "WAL, synchronous=full: an acknowledged event survives a power loss")
+    else
+      add("warn", "persistence", ("WAL, synchronous=%s: a power loss can take the last commits"):format(level),
+        "leave out ?synchronous=")
+    end
+    if version ~= "?" and is_before(version, "3.51.3") then
+      add("warn", "sqlite",
+        ("SQLite %s has a rare bug when several connections reset the WAL at once (mended in 3.51.3)"):format(version),
+        "upgrade SQLite when several processes share the file")
+    end
+  end
+end
+
+-- ---- the report ----
+
+local MARKS = { ok = { "green", "ok" }, warn = { "yellow", "warning" }, error = { "red", "WRONG" } }
+
+function M.run(options, cli)
+  local bus, server = cli.connect(options)
+  local findings, add = reporter()
+  local url = bus.url
+  if options.insecure and not url:find "insecure" then url = url .. (url:find "?" and "&" or "?") .. "insecure=1" end
+  if bus.engine == "sqlite" then
+    examine_sqlite(server, url, add)
+  else
+    examine_redis(bus, options.topic, url, add)
+  end
+  bus:close()
+
+  local counts = { ok = 0, warn = 0, error = 0 }
+  for _, finding in ipairs(findings) do counts[finding.level] = counts[finding.level] + 1 end
+  if options.json then
+    local list = json.array {}
+    for index, finding in ipairs(findings) do
+      list[index] = json.record { { "level", finding.level }, { "check", finding.check }, { "text", finding.text },
+        { "fix", finding.fix } }
+    end
+    ui.write(json.encode(json.record {
+      { "url", bus.url }, { "findings", list }, { "warnings", counts.warn }, { "errors", counts.error } }), "\n")
+  else
+    ui.write(ui.escape(bus.url), "\n")
+    for _, finding in ipairs(findings) do
+      local mark = MARKS[finding.level]
+      ui.write("  ", ui.paint(mark[1], ("%-8s"):format(mark[2])), (" %-12s "):format(finding.check),
+        ui.escape(finding.text), "\n")
+      if finding.fix then ui.write((" "):rep(24), ui.paint("dim", "-> " .. ui.escape(finding.fix)), "\n") end
+    end
+    ui.write(("%d ok, %d warning%s, %d wrong\n"):format(counts.ok, counts.warn, counts.warn == 1 and "" or "s",
+      counts.error))
+  end
+  if counts.error > 0 or (options.strict and counts.warn > 0) then return ui.FAILURE end
+  return ui.OK
+end
+
+return M

@@ -1,0 +1,242 @@
+-- The command `tidemill`: reads the arguments, picks the command (a file each beside this one), turns every outcome
+-- into one line and an exit code.
+
+local argparse = require "argparse"
+local ui = require "tidemill.cli.ui"
+
+local M = {}
+
+local COMMANDS = { "run", "publish", "tail", "info", "doctor", "migrate", "version", "help" }
+
+M.DEFAULT_URL = "redis://127.0.0.1:6379"
+
+-- ---- the nearest name ----
+
+-- Edits (insert, delete, replace, swap neighbours) that turn one word into the other.
+local function distance(from, to)
+  local before, row = nil, {}
+  for column = 0, #to do row[column] = column end
+  for line = 1, #from do
+    local after = { [0] = line }
+    for column = 1, #to do
+      local same = from:byte(line) == to:byte(column)
+      local best = math.min(row[column] + 1, after[column - 1] + 1, row[column - 1] + (same and 0 or 1))
+      if before and line > 1 and column > 1 and from:byte(line) == to:byte(column - 1)
+        and from:byte(line - 1) == to:byte(column) then
+        best = math.min(best, before[column - 2] + 1)
+      end
+      after[column] = best
+    end
+    before, row = row, after
+  end
+  return row[#to]
+end
+
+--- The most similar of `names`, or nil when none is similar.
+function M.nearest(word, names)
+  local best, best_distance
+  for _, name in ipairs(names) do
+    local edits = distance(word:sub(1, 64), name)
+    if name:sub(1, #word) == word and #word > 2 then edits = math.min(edits, 1) end
+    if not best_distance or edits < best_distance then best, best_distance = name, edits end
+  end
+  local letters = #word:gsub("^%-+", "")
+  if best and best_distance <= math.max(1, math.floor(letters / 2)) then return best end
+end
+
+-- ---- arguments ----
+
+local function command_module(name)
+  return require("tidemill.cli." .. name)
+end
+
+local function option_names(parser)
+  local names = {}
+  for _, option in ipairs(parser._options) do
+    for _, alias in ipairs(option._aliases) do
+      if alias:sub(1, 2) == "--" then names[#names + 1] = alias end
+    end
+  end
+  return names
+end
+
+local help_wanted = {}
+
+local function add_help(parser)
+  parser:add_help(false)
+  parser:flag("-h --help", "Show this help."):action(function() error(help_wanted, 0) end)
+end
+
+local function build(program)
+  local parser = argparse(program, "An event bus whose handlers are Lua scripts.")
+  parser:add_help(false)
+  parser:require_command(false)
+  parser:command_target "command"
+  parser:flag("-h --help", "Show this help."):action(function() error(help_wanted, 0) end)
+  parser:flag("-V --version", "Show the version."):target "show_version"
+  parser:usage_max_width(100):help_max_width(100)
+  parser:help_description_margin(28)
+  parser:epilog(("URL: --url, or TIDEMILL_URL, or %s (run: memory:).\n"):format(M.DEFAULT_URL)
+    .. "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server or file out of reach. More: tidemill help topics")
+  local commands = {}
+  for _, name in ipairs(COMMANDS) do
+    local module = command_module(name)
+    local command = parser:command(name):summary(module.summary):description(module.description or module.summary)
+    command:usage_max_width(100):help_max_width(100)
+    command:help_description_margin(28)
+    add_help(command)
+    module.define(command, M)
+    commands[name] = command
+  end
+  return parser, commands
+end
+
+--- The option every command that talks to a server has.
+function M.add_url(command, default)
+  local text = ("Where the events live (default: TIDEMILL_URL, else %s)."):format(default or M.DEFAULT_URL)
+  command:option("-u --url", text):argname "URL"
+  command:flag("--insecure", "TLS: don't check the server's certificate.")
+end
+
+function M.add_json(command, text)
+  command:flag("--json", text or "Print JSON.")
+end
+
+--- Makes an option's value a number: converter for argparse.
+function M.number(low, high, whole)
+  return function(text)
+    local number = tonumber(text)
+    if text:find "[xXnN]" then number = nil end -- hexadecimal, inf, nan
+    if not number then return nil, ("'%s' is not a number"):format(ui.escape(text, 60)) end
+    if number < low or number > high then
+      return nil, ("%s is not between %s and %s"):format(ui.escape(text, 60), low, high)
+    end
+    if whole and number ~= math.floor(number) then return nil, ("%s is not a whole number"):format(text) end
+    return number
+  end
+end
+
+-- argparse's own words, made one line, with the nearest name for whatever isn't known.
+local function usage_failure(program, parser, message)
+  message = message:gsub("\nDid you mean.*$", ""):gsub("%s*\n%s*", " ")
+  local unknown = message:match "unknown option '(.-)'$"
+  local tip
+  if unknown then
+    tip = M.nearest(unknown, option_names(parser))
+  else
+    unknown = message:match "unknown command '(.-)'$"
+    if unknown then tip = M.nearest(unknown, COMMANDS) end
+  end
+  if tip then message = ("%s (did you mean '%s'?)"):format(message, tip) end
+  local name = parser._name ~= program and " " .. parser._name or ""
+  ui.fail(ui.USAGE, ("%s; see tidemill%s --help"):format(message, name))
+end
+
+-- Arguments that argparse would take for options: "-5", a lone value after `--` … it handles `--` itself. A NUL can't
+-- reach us; bytes that aren't text are shown escaped by ui.note.
+local function parse(parser, program, args)
+  local current = parser
+  local ok, result = pcall(parser._parse, parser, args, function(where, message)
+    current = where
+    usage_failure(program, where, message)
+  end)
+  if ok then return result end
+  if result == help_wanted then
+    -- The last command named before --help is the one meant.
+    local name
+    for _, word in ipairs(args) do
+      if word == "--" then break end
+      if not name and word:sub(1, 1) ~= "-" then name = word end
+    end
+    return { help = true, command = name, where = current }
+  end
+  error(result, 0)
+end
+
+--- The URL a command works on.
+function M.url(options, default)
+  local url = options.url
+  if not url or url == "" then url = os.getenv "TIDEMILL_URL" end
+  if not url or url == "" then return default or M.DEFAULT_URL, true end
+  return url, false
+end
+
+--- Opens a bus, or ends the command.
+function M.open(url, options, more)
+  local tidemill = require "tidemill"
+  local settings = { name = "tidemill-cli" }
+  for name, value in pairs(more or {}) do settings[name] = value end
+  if options.insecure then settings.insecure = true end
+  local bus, err = tidemill.open(url, settings)
+  if not bus then ui.fail_with(err) end
+  return bus
+end
+
+--- Opens a bus and asks the server one question, so that a wrong password or a missing server is said at once.
+function M.connect(options, more)
+  local url = M.url(options)
+  local bus = M.open(url, options, more)
+  local server, err = bus:server()
+  if not server then
+    bus:close()
+    ui.fail_with(err)
+  end
+  return bus, server
+end
+
+-- ---- the way out ----
+
+local function on_error(err)
+  if ui.is_failure(err) or err == help_wanted then return err end
+  if type(err) == "string" and err:find "interrupted!$" then return ui.interrupted end
+  return { crash = tostring(err), trace = debug.traceback("", 2) }
+end
+
+ui.interrupted = {}
+
+local function dispatch(args)
+  local program = "tidemill"
+  local parser, commands = build(program)
+  local options = parse(parser, program, args)
+  if options.help then
+    local command = commands[options.command]
+    ui.write((command or parser):get_help(), "\n")
+    return ui.OK
+  end
+  if options.show_version then return command_module("version").run({}, M) end
+  if not options.command then
+    io.stderr:write(parser:get_help(), "\n")
+    return ui.USAGE
+  end
+  return command_module(options.command).run(options, M, commands, parser)
+end
+
+--- Runs the command. Never raises.
+---@param args string[] the words after the program's name
+---@return integer exit code
+function M.main(args)
+  local ok, result = xpcall(dispatch, on_error, args)
+  local code = ok and (result or ui.OK)
+  if not ok then
+    ui.clear_progress()
+    if result == ui.interrupted then
+      code = ui.INTERRUPTED
+    elseif ui.is_failure(result) then
+      code = result.exit
+      if result.message then ui.note("%s", result.message) end
+    else
+      code = ui.FAILURE
+      ui.note("a mistake in tidemill: %s", result.crash)
+      io.stderr:write(ui.escape(result.trace):gsub("\\n", "\n"):gsub("\\t", "  "), "\n")
+    end
+  end
+  -- What is still in the buffer may meet a full disk or a closed pipe, too.
+  local flushed, err = pcall(ui.flush)
+  if not flushed and code == ui.OK then
+    code = err.exit or ui.FAILURE
+    if err.message then ui.note("%s", err.message) end
+  end
+  return code
+end
+
+return M
