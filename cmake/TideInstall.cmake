@@ -7,6 +7,8 @@ endif()
 install(TARGETS tidemill_static tidemill_shared EXPORT tidemillTargets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 
+# Found from where the file lies, so that `cmake --install --prefix` and DESTDIR need no new configuration.
+file(RELATIVE_PATH TIDE_PC_UP /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 configure_file(cmake/tidemill.pc.in ${CMAKE_BINARY_DIR}/tidemill.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/tidemill.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tidemill)

@@ -498,6 +498,7 @@ test_main() {
     for failed in $failed_steps; do
         printf '\n%s%s failed:%s\n' "$UI_RED" "$failed" "$UI_OFF"
         sed -n 's/^fail /  /p' "$BUILD/log/result/$failed"
+        grep -A 12 -e '^not ok' -e '\[  ERROR   \]' "$BUILD/log/$failed.log" | head -n 40 | sed 's/^/  > /'
         echo "  the end of $BUILD/log/$failed.log:"
         tail -n 40 "$BUILD/log/$failed.log" | sed 's/^/  | /'
     done
