@@ -216,7 +216,7 @@ setup_disable_services() {
         case " $1 " in
         *" $service "*) ;; # was here before us: its owner's business
         *)
-            as_root deb-systemd-helper disable "$service.service" >>"$install_log" 2>&1
+            as_root env DPKG_MAINTSCRIPT_PACKAGE="$service" deb-systemd-helper disable "$service.service" >>"$install_log" 2>&1
             as_root update-rc.d "$service" disable >>"$install_log" 2>&1
             say "$service is installed but neither started nor enabled"
             ;;
