@@ -110,7 +110,8 @@ local function check_persistence(streams, fields, add)
       add("ok", "persistence", "append-only file, fsync at every write: an acknowledged event survives a power loss")
     elseif fsync == "no" then
       add("warn", "persistence",
-        "append-only file, fsync left to the system: a power loss can take half a minute of events", "CONFIG SET appendfsync everysec")
+        "append-only file, fsync left to the system: a power loss can take half a minute of events",
+        "CONFIG SET appendfsync everysec")
     else
       add("ok", "persistence", ("append-only file, appendfsync %s: a power loss can take about a second of events")
         :format(fsync))
