@@ -4,6 +4,10 @@
 
 #include <tidemill/engine.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /*
  * The POSIX driver: an engine with sockets, a clock and, for an engine that blocks on a disk, one thread. Not thread-safe:
  * one thread uses a bus at a time. Never installs signal handlers; writes with MSG_NOSIGNAL.
@@ -33,5 +37,9 @@ void tide_bus_write(tide_bus *bus);
 int tide_bus_fd(const tide_bus *bus);
 /* µs until a poll is due; -1: only when the descriptor is readable. */
 int64_t tide_bus_timeout_us(const tide_bus *bus);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,6 +6,10 @@
 #include <tidemill/operation.h>
 #include <tidemill/types.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /*
  * The engine: one broker, its subscriptions, and nothing of the outside world. It opens no descriptor, reads no clock,
  * starts no thread and calls nobody back. Bytes, finished jobs, operations and the time go in; bytes, jobs, completions,
@@ -24,7 +28,8 @@ typedef struct tide_engine_options {
 } tide_engine_options;
 
 /* Checks the URL and its options; connects to nothing. TIDE_OK, TIDE_URL, TIDE_OPTION, TIDE_UNSUPPORTED, TIDE_ENOMEM. */
-tide_status tide_engine_open(tide_engine **engine, const tide_engine_options *options, tide_error *error);
+tide_status tide_engine_open(tide_engine **engine, const tide_engine_options *options,
+                             tide_error *error);
 /* Forgets everything at once; NULL is fine. Unsettled events stay pending at the server or in the file. */
 void tide_engine_close(tide_engine *engine);
 
@@ -32,26 +37,31 @@ void tide_engine_close(tide_engine *engine);
 
 /* TIDE_OK: exactly one completion with op->tag follows. Otherwise none does and `error` (may be NULL) says why. Tags are
  * below 2^63. */
-tide_status tide_engine_submit(tide_engine *engine, const tide_op *op, int64_t now_us, tide_error *error);
+tide_status tide_engine_submit(tide_engine *engine, const tide_op *op, int64_t now_us,
+                               tide_error *error);
 /* False when there is none. What the completion points to is valid until the next call on the engine. */
 bool tide_engine_next_completion(tide_engine *engine, int64_t now_us, tide_completion *completion);
 
 /* ---- subscriptions ---- */
 
 /* Starts one; `consumer` is its number. TIDE_OK, TIDE_OPTION, TIDE_ENOMEM, TIDE_LIMIT. */
-tide_status tide_engine_subscribe(tide_engine *engine, const tide_consumer_options *options, int64_t now_us,
-                                  uint32_t *consumer, tide_error *error);
+tide_status tide_engine_subscribe(tide_engine *engine, const tide_consumer_options *options,
+                                  int64_t now_us, uint32_t *consumer, tide_error *error);
 /* Stops reading; goes when idle (tide_engine_stats_of then answers TIDE_NOTFOUND). `abandon`: running events are given
  * back too. */
-tide_status tide_engine_unsubscribe(tide_engine *engine, uint32_t consumer, bool abandon, int64_t now_us);
+tide_status tide_engine_unsubscribe(tide_engine *engine, uint32_t consumer, bool abandon,
+                                    int64_t now_us);
 /* The next event to run of this subscription (0: of any, in turn). */
-bool tide_engine_next_event(tide_engine *engine, uint32_t consumer, int64_t now_us, tide_event *event);
+bool tide_engine_next_event(tide_engine *engine, uint32_t consumer, int64_t now_us,
+                            tide_event *event);
 /* TIDE_OK, TIDE_NOTFOUND. */
-tide_status tide_engine_settle(tide_engine *engine, uint32_t consumer, uint64_t handle, const tide_verdict *verdict,
-                               int64_t now_us);
+tide_status tide_engine_settle(tide_engine *engine, uint32_t consumer, uint64_t handle,
+                               const tide_verdict *verdict, int64_t now_us);
 /* Sends waiting settlements now. */
 void tide_engine_flush(tide_engine *engine, int64_t now_us);
-tide_status tide_engine_stats_of(const tide_engine *engine, uint32_t consumer, tide_consumer_stats *stats);
+/* The counters of one subscription; TIDE_OK, TIDE_NOTFOUND. */
+tide_status tide_engine_stats_of(const tide_engine *engine, uint32_t consumer,
+                                 tide_consumer_stats *stats);
 /* No subscription left, no operation under way. */
 bool tide_engine_is_idle(const tide_engine *engine);
 /* Connected and healthy: TIDE_OK; else why not, with a line in `error`. */
@@ -59,8 +69,13 @@ tide_status tide_engine_state(const tide_engine *engine, tide_error *error);
 
 /* ---- driving it: see csrc/broker/broker.h for the two sides ---- */
 
+/* Runs what is due: timers, time-outs, keep-alives. */
 void tide_engine_tick(tide_engine *engine, int64_t now_us);
 /* When tick is due next; INT64_MAX when never; ≤ now when at once. */
 int64_t tide_engine_deadline_us(const tide_engine *engine);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -5,6 +5,10 @@
 #include <tidemill/reply.h>
 #include <tidemill/types.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /*
  * The broker port's vocabulary: operations go in, completions come out, once each. An engine (Redis/Valkey, SQLite)
  * turns an operation into its own terms. Everything an operation points to is borrowed during tide_engine_submit (or
@@ -100,8 +104,9 @@ typedef struct tide_op_fetch {
     tide_str stream;
     tide_str group;
     tide_str consumer;
-    uint32_t reader;    /* which reading link: the number of the subscription; its fetches answer in order */
-    bool history;       /* the consumer's own pending entries after `after`, instead of new ones */
+    uint32_t
+        reader; /* which reading link: the number of the subscription; its fetches answer in order */
+    bool history; /* the consumer's own pending entries after `after`, instead of new ones */
     tide_id after;
     uint32_t count_max; /* ≥ 1 */
     int64_t block_ms;   /* new entries only: wait that long for the first; 0 = don't wait */
@@ -119,6 +124,7 @@ typedef struct tide_entry {
 
 /* Entries and the memory they live in. Whoever takes it from a completion calls tide_batch_release once. */
 typedef struct tide_batch tide_batch;
+/* How many entries it holds. */
 size_t tide_batch_count(const tide_batch *batch);
 /* Valid until the release. */
 const tide_entry *tide_batch_entry(const tide_batch *batch, size_t index);
@@ -127,8 +133,8 @@ void tide_batch_release(tide_batch *batch);
 
 typedef enum tide_settle_kind {
     TIDE_SETTLE_ACK,
-    TIDE_SETTLE_DEAD,    /* `fields` to `dead_letters`, then ack; only while it is pending in the group */
-    TIDE_SETTLE_DELAY,   /* `fields` to the stream's delayed set, due in `delay_ms`, then ack; only while pending */
+    TIDE_SETTLE_DEAD, /* `fields` to `dead_letters`, then ack; only while it is pending in the group */
+    TIDE_SETTLE_DELAY, /* `fields` to the stream's delayed set, due in `delay_ms`, then ack; only while pending */
     TIDE_SETTLE_RELEASE, /* anyone may have it at once; `attempt` is what the count goes back to */
     TIDE_SETTLE_ATTEMPT  /* stays with its consumer, lease renewed, count set to `attempt` */
 } tide_settle_kind;
@@ -172,9 +178,9 @@ typedef struct tide_op_recover {
 
 typedef enum tide_kv_verb {
     TIDE_KV_GET,
-    TIDE_KV_SET,       /* whatever is there */
-    TIDE_KV_ADD,       /* only when nothing is there; else TIDE_EXISTS */
-    TIDE_KV_REPLACE,   /* only when `expected` is there; else TIDE_CONFLICT */
+    TIDE_KV_SET,     /* whatever is there */
+    TIDE_KV_ADD,     /* only when nothing is there; else TIDE_EXISTS */
+    TIDE_KV_REPLACE, /* only when `expected` is there; else TIDE_CONFLICT */
     TIDE_KV_DELETE,
     TIDE_KV_DELETE_IF, /* only when `expected` is there */
     TIDE_KV_INCREMENT, /* by `amount`; a missing one counts from 0 */
@@ -228,9 +234,11 @@ typedef struct tide_completion {
     tide_error error; /* set when status isn't TIDE_OK */
     union {
         struct {
-            const tide_publish_result *results; /* record_count of them; all set, whatever `status` says */
+            const tide_publish_result
+                *results; /* record_count of them; all set, whatever `status` says */
             size_t count;
-            uint64_t version;  /* with an expected version: the stream's version now (on TIDE_CONFLICT the actual one) */
+            uint64_t
+                version; /* with an expected version: the stream's version now (on TIDE_CONFLICT the actual one) */
         } publish;
         struct {
             bool cancelled; /* it was there and hadn't been promoted */
@@ -256,7 +264,8 @@ typedef struct tide_completion {
         struct {
             tide_batch *batch; /* owned by the receiver; NULL when nothing came */
             tide_id cursor;    /* where to go on; 0-0: the round is complete */
-            uint32_t deleted;  /* entries gone, already dropped from the pending list by the engine */
+            uint32_t
+                deleted; /* entries gone, already dropped from the pending list by the engine */
         } recover;
         struct {
             bool found;
@@ -265,9 +274,14 @@ typedef struct tide_completion {
             int64_t ttl_ms;  /* GET: -1 for ever */
         } kv;
         struct {
-            const tide_reply *reply; /* TIDE_REPLY_ERROR gives status TIDE_REPLY or what the error's first word means */
-        } command;                   /* also TIDE_OP_SERVER: an array of name, value, name, value … */
+            const tide_reply *
+                reply; /* TIDE_REPLY_ERROR gives status TIDE_REPLY or what the error's first word means */
+        } command; /* also TIDE_OP_SERVER: an array of name, value, name, value … */
     } as;
 } tide_completion;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

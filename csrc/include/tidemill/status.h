@@ -2,6 +2,10 @@
 #ifndef TIDEMILL_STATUS_H
 #define TIDEMILL_STATUS_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /*
  * Every outcome a call of tidemill can have. A status has a stable code ("TIDE-TIMEOUT": what logs, Lua
  * errors and scripts match on), a text, and a class that says what a caller can do:
@@ -76,5 +80,9 @@ const char *tide_status_text(tide_status status);
 
 /* What a caller can do about it; see the classes above. */
 tide_status_class tide_status_class_of(tide_status status);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
