@@ -2,6 +2,7 @@
 -- into one line and an exit code.
 
 local argparse = require "argparse"
+local nearest_name = require("tidemill.options").nearest
 local ui = require "tidemill.cli.ui"
 
 local M = {}
@@ -12,36 +13,19 @@ M.DEFAULT_URL = "redis://127.0.0.1:6379"
 
 -- ---- the nearest name ----
 
--- Edits (insert, delete, replace, swap neighbours) that turn one word into the other.
-local function distance(from, to)
-  local before, row = nil, {}
-  for column = 0, #to do row[column] = column end
-  for line = 1, #from do
-    local after = { [0] = line }
-    for column = 1, #to do
-      local same = from:byte(line) == to:byte(column)
-      local best = math.min(row[column] + 1, after[column - 1] + 1, row[column - 1] + (same and 0 or 1))
-      if before and line > 1 and column > 1 and from:byte(line) == to:byte(column - 1)
-        and from:byte(line - 1) == to:byte(column) then
-        best = math.min(best, before[column - 2] + 1)
-      end
-      after[column] = best
-    end
-    before, row = row, after
-  end
-  return row[#to]
-end
-
---- The most similar of `names`, or nil when none is similar.
+--- The most similar of `names` (or the only one that begins with `word`), nil when none is similar.
 function M.nearest(word, names)
-  local best, best_distance
+  local beginning
   for _, name in ipairs(names) do
-    local edits = distance(word:sub(1, 64), name)
-    if name:sub(1, #word) == word and #word > 2 then edits = math.min(edits, 1) end
-    if not best_distance or edits < best_distance then best, best_distance = name, edits end
+    if #word > 2 and name:sub(1, #word) == word then
+      if beginning then
+        beginning = nil
+        break
+      end
+      beginning = name
+    end
   end
-  local letters = #word:gsub("^%-+", "")
-  if best and best_distance <= math.max(1, math.floor(letters / 2)) then return best end
+  return beginning or nearest_name(word, names)
 end
 
 -- ---- arguments ----
@@ -98,6 +82,7 @@ function M.add_url(command, default)
   command:flag("--insecure", "TLS: don't check the server's certificate.")
 end
 
+--- The option of every command that can print JSON.
 function M.add_json(command, text)
   command:flag("--json", text or "Print JSON.")
 end

@@ -19,6 +19,7 @@ function M.record(pairs_list) return setmetatable(pairs_list, record_mt) end
 
 local DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
+--- Bytes as base64 text.
 function M.base64(bytes)
   local out = {}
   for index = 1, #bytes, 3 do

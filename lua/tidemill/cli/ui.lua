@@ -17,6 +17,7 @@ function M.fail(code, message)
   error(setmetatable({ exit = code, message = message }, failure_mt), 0)
 end
 
+--- Whether a raised value comes from M.fail.
 function M.is_failure(value)
   return getmetatable(value) == failure_mt
 end
@@ -122,6 +123,7 @@ function M.escape(text, max)
   return table.concat(out) .. cut
 end
 
+--- Whether every byte belongs to a valid UTF-8 character.
 function M.is_utf8(text)
   if not text:find "[\128-\255]" then return true end
   local index, size = 1, #text
@@ -170,12 +172,14 @@ function M.write(...)
   check(io.stdout:write(...))
 end
 
+--- Values on one line of standard output, as print does it, but checked.
 function M.print(...)
   local words = { ... }
   for index = 1, select("#", ...) do words[index] = tostring(words[index]) end
   M.write(table.concat(words, "\t"), "\n")
 end
 
+--- Sends what is still buffered; fails as M.write does.
 function M.flush()
   check(io.stdout:flush())
 end
