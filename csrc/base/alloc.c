@@ -2,7 +2,8 @@
 /*
  * What it is: the thin layer over the injected allocator, and the default one over the C library.
  * What it is not: a pool or a cache; it keeps no state.
- * Invariants: the allocator always hears the size that was asked for before; a failed resize leaves the old block.
+ * Invariants: the allocator always hears the size that was asked for before; a failed resize leaves
+ * the old block.
  */
 #include "base/alloc.h"
 

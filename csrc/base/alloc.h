@@ -22,7 +22,8 @@ void *tide_realloc(const tide_allocator *alloc, void *ptr, size_t old_size, size
 /* Frees; NULL is fine. `size` is what was asked for. */
 void tide_free(const tide_allocator *alloc, void *ptr, size_t size);
 
-/* A copy that ends in a NUL beyond its length; NULL when there is no memory. Free with tide_str_free. */
+/* A copy that ends in a NUL beyond its length; NULL when there is no memory. Free with
+ * tide_str_free. */
 tide_status tide_str_copy(const tide_allocator *alloc, tide_str from, tide_str *copy);
 void tide_str_free(const tide_allocator *alloc, tide_str *copy);
 

@@ -2,8 +2,9 @@
 /*
  * What it is: the slow paths of the arena: a new block, reset, copies.
  * What it is not: a general allocator; nothing is given back alone.
- * Invariants: [next, limit) is the free end of the current block; blocks of exactly block_size are reusable, larger
- * ones (an object that needs its own) are freed at reset and never become the current block.
+ * Invariants: [next, limit) is the free end of the current block; blocks of exactly block_size are
+ * reusable, larger ones (an object that needs its own) are freed at reset and never become the
+ * current block.
  */
 #include "base/arena.h"
 

@@ -4,8 +4,8 @@
 
 #include <tidemill/types.h>
 
-/* Bump allocation in blocks that are freed, or reused, all at once. Caller's memory. Pointers stay until
- * tide_arena_reset or deinit. */
+/* Bump allocation in blocks that are freed, or reused, all at once. Caller's memory. Pointers
+ * stay until tide_arena_reset or deinit. */
 typedef struct tide_arena_block tide_arena_block;
 typedef struct tide_arena {
     const tide_allocator *alloc;

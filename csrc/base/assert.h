@@ -4,7 +4,8 @@
 
 #include <stdlib.h>
 
-/* For a programmer's mistake only; what comes from the network, the disk, a configuration or a handler is never asserted. */
+/* For a programmer's mistake only; what comes from the network, the disk, a configuration or a
+ * handler is never asserted. */
 #define TIDE_ASSERT(condition)                                                                     \
     do {                                                                                           \
         if (!(condition))                                                                          \

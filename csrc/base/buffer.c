@@ -2,9 +2,10 @@
 /*
  * What it is: the slow paths of the byte buffer: growing, moving to the front, formatting.
  * What it is not: a ring; the unread bytes are always one piece.
- * Invariants: begin <= end <= capacity; end - begin <= max; data is NULL exactly when capacity is 0.
- * Cost: bytes are moved to the front only when at least a quarter of the memory is then free, else the memory
- * doubles, so an appended byte is moved a bounded number of times on average.
+ * Invariants: begin <= end <= capacity; end - begin <= max; data is NULL when capacity is 0,
+ * and only then.
+ * Cost: bytes are moved to the front only when at least a quarter of the memory is then free, else
+ * the memory doubles, so an appended byte is moved a bounded number of times on average.
  */
 #include "base/buffer.h"
 

@@ -8,9 +8,10 @@
 
 #include "base/text.h"
 
-/* A growing run of bytes, written at its end and read from its front. Caller's memory (init/deinit).
- * Reading moves `begin`; the room before it is reused when the buffer is empty or must grow. An append that fails
- * leaves the content as it was and sets the sticky `failed`, so that a run of appends is checked once. */
+/* A growing run of bytes, written at its end and read from its front. Caller's memory
+ * (init/deinit). Reading moves `begin`; the room before it is reused when the buffer is empty or
+ * must grow. An append that fails leaves the content as it was and sets the sticky `failed`, so
+ * that a run of appends is checked once. */
 typedef struct tide_buffer {
     const tide_allocator *alloc; /* outlives the buffer */
     char *data;
@@ -34,7 +35,8 @@ static inline char *tide_buffer_data(const tide_buffer *buffer) {
                              : buffer->data; /* NULL + 0 is undefined */
 }
 
-/* The slow path of what follows: room for `size` more bytes behind `end`. TIDE_OK, TIDE_ENOMEM or TIDE_LIMIT. */
+/* The slow path of what follows: room for `size` more bytes behind `end`. TIDE_OK, TIDE_ENOMEM
+ * or TIDE_LIMIT. */
 tide_status tide__buffer_grow(tide_buffer *buffer, size_t size);
 
 /* True when `size` more bytes fit without growing or passing `max`. */
@@ -43,8 +45,8 @@ static inline bool tide__buffer_fits(const tide_buffer *buffer, size_t size) {
            buffer->end - buffer->begin + size <= buffer->max && buffer->data != NULL;
 }
 
-/* Makes room for `size` more bytes and says where; tide_buffer_commit counts what was really written there.
- * NULL (and failed) when there is no memory or `max` would be passed. */
+/* Makes room for `size` more bytes and says where; tide_buffer_commit counts what was really
+ * written there. NULL (and failed) when there is no memory or `max` would be passed. */
 static inline char *tide_buffer_reserve(tide_buffer *buffer, size_t size) {
     if (!tide__buffer_fits(buffer, size) && tide__buffer_grow(buffer, size) != TIDE_OK)
         return NULL;
@@ -54,8 +56,9 @@ static inline void tide_buffer_commit(tide_buffer *buffer, size_t size) {
     buffer->end += size;
 }
 
-/* TIDE_OK, TIDE_ENOMEM or TIDE_LIMIT. `data` is not a part of the buffer. After a failure later appends that fit
- * are still written: `failed` says that the run as a whole is to be thrown away. */
+/* TIDE_OK, TIDE_ENOMEM or TIDE_LIMIT. `data` is not a part of the buffer. After a failure later
+ * appends that fit are still written: `failed` says that the run as a whole is to be thrown
+ * away. */
 static inline tide_status tide_buffer_append(tide_buffer *buffer, const void *data, size_t size) {
     if (!tide__buffer_fits(buffer, size)) {
         tide_status status = tide__buffer_grow(buffer, size);

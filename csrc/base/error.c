@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What it is: how a tide_error is filled and a log line is made: formatted into a bounded buffer, then escaped.
+ * What it is: how a tide_error is filled and a log line is made: formatted into a bounded buffer,
+ * then escaped.
  * What it is not: a logger with levels, rates or files; the sink decides.
- * Invariants: what comes out is one line of valid UTF-8 without control characters, whatever went in, because server
- * texts and names from the network are put into messages.
+ * Invariants: what comes out is one line of valid UTF-8 without control characters, whatever went
+ * in, because server texts and names from the network are put into messages.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,8 +26,8 @@ static size_t format_cut(char *out, size_t size, const char *format, va_list arg
 tide_status tide_error_set(tide_error *error, tide_status status, const char *format, ...) {
     if (error == NULL)
         return status;
-    /* Longer than the message, so that what was cut shows as such; its own, so that the old message may be an
-     * argument of the new one. */
+    /* Longer than the message, so that what was cut shows as such; its own, so that the old
+     * message may be an argument of the new one. */
     char text[2 * TIDE_ERROR_MESSAGE_MAX];
     va_list args;
     va_start(args, format);

@@ -4,8 +4,9 @@
 
 #include <tidemill/types.h>
 
-/* Timers by (deadline, order of arming), so that ties are deterministic. Intrusive: a timer lives in its owner and
- * knows its place, so disarming is O(log n) and never fails. Arming can fail only by growing the array. */
+/* Timers by (deadline, order of arming), so that ties are deterministic. Intrusive: a timer
+ * lives in its owner and knows its place, so disarming is O(log n) and never fails. Arming can
+ * fail only by growing the array. */
 typedef struct tide_timer {
     int64_t deadline_us;
     uint64_t sequence;
@@ -22,7 +23,8 @@ typedef struct tide_heap {
 
 void tide_heap_init(tide_heap *heap, const tide_allocator *alloc);
 void tide_heap_deinit(tide_heap *heap);
-/* Room for `count` timers in all, so that arming up to that many can't fail. TIDE_OK or TIDE_ENOMEM. */
+/* Room for `count` timers in all, so that arming up to that many can't fail. TIDE_OK or
+ * TIDE_ENOMEM. */
 tide_status tide_heap_reserve(tide_heap *heap, size_t count);
 /* Arms, or moves one that is armed. TIDE_OK or TIDE_ENOMEM. */
 tide_status tide_timer_arm(tide_heap *heap, tide_timer *timer, int64_t deadline_us);

@@ -32,7 +32,8 @@ enum {
     /* Entries one subscription may hold, and the default. */
     TIDE_PREFETCH_MAX = 100000,
     TIDE_PREFETCH_DEFAULT = 1000,
-    /* Bytes of entries one subscription may hold by default: two reads of 1,000 entries of 4 KiB. */
+    /* Bytes of entries one subscription may hold by default: two reads of 1,000 entries of 4
+     * KiB. */
     TIDE_PREFETCH_BYTES_DEFAULT = 8 * 1024 * 1024,
     /* Settlements that go out in one batch. */
     TIDE_SETTLE_BATCH_MAX = 1000,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What it is: xoshiro256** (Blackman & Vigna, "Scrambled linear pseudorandom number generators", 2018), seeded by
- * splitmix64 (Steele, Lea & Flood, 2014).
+ * What it is: xoshiro256** (Blackman & Vigna, "Scrambled linear pseudorandom number generators",
+ * 2018), seeded by splitmix64 (Steele, Lea & Flood, 2014).
  * What it is not: a source of secrets; whoever sees four outputs knows the rest.
  * Invariants: the state is never all zero, because splitmix64 gives no four zeros in a row.
  */
@@ -37,7 +37,8 @@ uint64_t tide_prng_next(tide_prng *prng) {
 uint64_t tide_prng_below(tide_prng *prng, uint64_t bound) {
     if (bound == 0)
         return 0;
-    /* The 2^64 mod bound lowest draws are thrown away, so that every remainder is equally likely. */
+    /* The 2^64 mod bound lowest draws are thrown away, so that every remainder is equally
+     * likely. */
     uint64_t lowest = (0 - bound) % bound;
     for (;;) {
         uint64_t draw = tide_prng_next(prng);

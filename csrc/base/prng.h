@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-/* xoshiro256** seeded by splitmix64 (Blackman & Vigna, 2018): for jitter, ids and the simulator; not for secrets. */
+/* xoshiro256** seeded by splitmix64 (Blackman & Vigna, 2018): for jitter, ids and the simulator;
+ * not for secrets. */
 typedef struct tide_prng {
     uint64_t state[4];
 } tide_prng;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What it is: the tables behind tide_status: code, text and class, all drawn from TIDE_STATUS_MAP.
- * What it is not: the place where a server's error is classified (broker/) or a message is made (error.c).
+ * What it is not: the place where a server's error is classified (broker/) or a message is made
+ * (error.c).
  * Invariants: every answer is static memory; a number that is no status reads as TIDE_INTERNAL.
  */
 #include <tidemill/status.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What it is: small work on bytes: comparing, decimal numbers, stream ids, the nearest name, escaping for people.
+ * What it is: small work on bytes: comparing, decimal numbers, stream ids, the nearest name,
+ * escaping for people.
  * What it is not: locale-aware, or a string library; nothing here allocates.
  * Invariants: no function reads beyond the length it was given, or needs a NUL there.
  */
@@ -161,7 +162,8 @@ bool tide_id_parse(tide_str text, uint64_t missing_seq, tide_id *id) {
     return true;
 }
 
-/* Nearest name: optimal string alignment (insert, delete, replace, swap two neighbours), words up to NAME_LEN_MAX. */
+/* Nearest name: optimal string alignment (insert, delete, replace, swap two neighbours), words
+ * up to NAME_LEN_MAX. */
 
 enum { NAME_LEN_MAX = 64 };
 
@@ -267,7 +269,8 @@ bool tide_utf8_is_valid(tide_str text) {
     return true;
 }
 
-/* Characters that change how their neighbours look: C0, DEL, C1, line separators, bidirectional controls. */
+/* Characters that change how their neighbours look: C0, DEL, C1, line separators, bidirectional
+ * controls. */
 static bool is_deceptive(uint32_t code) {
     return code < 0x20 || (code >= 0x7f && code <= 0x9f) || code == 0x061c || code == 0x200e ||
            code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||

@@ -36,20 +36,21 @@ static inline int tide_id_compare(tide_id a, tide_id b) {
     return (a.seq > b.seq) - (a.seq < b.seq);
 }
 
-/* The candidate nearest to `word` by edit distance, when near enough to be a slip (≤ 1/3 of its length + 1);
- * NULL otherwise. `candidates` ends with NULL. */
+/* The candidate nearest to `word` by edit distance, when near enough to be a slip (≤ 1/3 of its
+ * length + 1); NULL otherwise. `candidates` ends with NULL. */
 const char *tide_nearest(tide_str word, const char *const *candidates);
 
-/* Writes `text` for showing: control bytes, DEL, invalid UTF-8 and bidirectional controls as \xNN, cut at `size`-1
- * with "…" when longer; always ends in NUL. Returns the length written. */
+/* Writes `text` for showing: control bytes, DEL, invalid UTF-8 and bidirectional controls as
+ * \xNN, cut at `size`-1 with "…" when longer; always ends in NUL. Returns the length written. */
 size_t tide_text_escape(char *out, size_t size, tide_str text);
 
 /* Valid UTF-8 without surrogates. */
 bool tide_utf8_is_valid(tide_str text);
 
-/* Sets the error: status and a formatted message, escaped as above and cut at the message's size, without
- * the code (tide_status_code) in front; empties `server`. The old message may be an argument. `error` may be NULL. Returns `status`,
- * so that `return tide_error_set(…)` reads well. */
+/* Sets the error: status and a formatted message, escaped as above and cut at the message's
+ * size, without the code (tide_status_code) in front; empties `server`. The old message may be
+ * an argument. `error` may be NULL. Returns `status`, so that `return tide_error_set(…)` reads
+ * well. */
 tide_status tide_error_set(tide_error *error, tide_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void tide_error_clear(tide_error *error);

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What it is: the URL of an engine, taken apart, decoded and packed into one block; and its showing without secrets.
- * What it is not: a general URL library, or the place that knows what an option means (url_options.c).
+ * What it is: the URL of an engine, taken apart, decoded and packed into one block; and its showing
+ * without secrets.
+ * What it is not: a general URL library, or the place that knows what an option means
+ * (url_option.c).
  *
- * A URL is parsed in three steps: `split` finds the parts as they stand in the text, `decode` undoes the escapes into a
- * scratch area on the stack, `pack` copies the result into memory of the allocator.
+ * A URL is parsed in three steps: `split` finds the parts as they stand in the text, `decode`
+ * undoes the escapes into a scratch area on the stack, `pack` copies the result into memory of the
+ * allocator.
  *
  * Invariants:
- *   1. nothing of a user's password reaches an error: the parts that may hold one are named, never quoted, and the URL
- *      itself is shown by tide_url_redact only.
- *   2. tide_url_redact hides at least what tide_url_parse would take for a password, and all that stands before the last
- *      `@`, because a URL that is broken is usually broken by the password in it.
+ *   1. nothing of a user's password reaches an error: the parts that may hold one are named, never
+ *      quoted, and the URL itself is shown by tide_url_redact only.
+ *   2. tide_url_redact hides at least what tide_url_parse would take for a password, and all that
+ *      stands before the last `@`, because a URL that is broken is usually broken by the password.
  */
 #include "base/url.h"
 
@@ -145,13 +148,15 @@ static bool find_secret(tide_str text, size_t *from, size_t *to) {
     }
     if (!slashes)
         return false;
-    /* No `@`: it was escaped, or forgotten, when something in front of the path doesn't read as host and port. */
+    /* No `@`: it was escaped, or forgotten, when something in front of the path doesn't read as
+     * host and port. */
     size_t end = find_any(text, body, "/?#");
     tide_str authority = str_part(text, body, end);
     size_t last_colon = find_last(authority, ':');
-    if (find_any(authority, 0, "%") < authority.len && authority.data[0] != '[') {
+    size_t percent = find_any(authority, 0, "%");
+    if (percent < authority.len && authority.data[0] != '[') {
         size_t first_colon = find_any(authority, 0, ":");
-        *from = body + (first_colon < authority.len ? first_colon + 1 : 0);
+        *from = body + (first_colon < percent ? first_colon + 1 : 0);
         *to = end;
         return true;
     }
@@ -178,7 +183,7 @@ size_t tide_url_redact(char *out, size_t size, tide_str text) {
     size_t to;
     if (!embedded && find_secret(text, &from, &to)) {
         write_bytes(&w, text.data, from);
-        if (from < to || text.data[to] != '@')
+        if (from < to || to == text.len || text.data[to] != '@')
             write_hidden(&w);
         rest = to;
     }
@@ -335,7 +340,7 @@ static tide_status split_path(parts *p, tide_str text, size_t body, tide_error *
 
 static tide_status split(parts *p, tide_str text, tide_error *error) {
     if (text.len == 0)
-        return fail(error, TIDE_URL, text, "an empty URL (write memory: or redis://HOST)");
+        return tide_error_set(error, TIDE_URL, "the URL is empty (write memory: or redis://HOST)");
     if (text.len > TIDE_URL_MAX) {
         return fail(error, TIDE_URL, text, "more than %d bytes", (int)TIDE_URL_MAX);
     }
@@ -350,7 +355,8 @@ static tide_status split(parts *p, tide_str text, tide_error *error) {
     if (status != TIDE_OK)
         return status;
     bool embedded = p->scheme == TIDE_SCHEME_FILE || p->scheme == TIDE_SCHEME_MEMORY;
-    /* Before anything is quoted: a second `@`, or one behind the host, means that a password was not escaped. */
+    /* Before anything is quoted: a second `@`, or one behind the host, means that a password was
+     * not escaped. */
     if (!embedded) {
         size_t first = find_any(text, body, "@");
         size_t slashes = text.len - body >= 2 && memcmp(text.data + body, "//", 2) == 0 ? 2 : 0;
@@ -388,7 +394,8 @@ static unsigned hex_of(char c) {
     return 16;
 }
 
-/* `what` names the part. A decoded text is never longer than its source, so the scratch area always has room. */
+/* `what` names the part. A decoded text is never longer than its source, so the scratch area
+ * always has room. */
 static tide_status decode(scratch *s, tide_str from, tide_str *to, tide_str url, const char *what,
                           tide_error *error) {
     if (from.data == NULL) {
@@ -400,8 +407,8 @@ static tide_status decode(scratch *s, tide_str from, tide_str *to, tide_str url,
     for (size_t i = 0; i < from.len; i++) {
         char c = from.data[i];
         if (c == '%') {
-            unsigned high = i + 2 < from.len + 0 ? hex_of(from.data[i + 1]) : 16;
-            unsigned low = i + 2 < from.len + 0 ? hex_of(from.data[i + 2]) : 16;
+            unsigned high = i + 2 < from.len ? hex_of(from.data[i + 1]) : 16;
+            unsigned low = i + 2 < from.len ? hex_of(from.data[i + 2]) : 16;
             if (high > 15 || low > 15) {
                 return fail(error, TIDE_URL, url, "a %% without two hex digits in the %s", what);
             }
@@ -524,7 +531,7 @@ static tide_status take_identity(tide_url *u, const tide_field *fields, size_t c
     const tide_field *password = find_option(fields, count, TIDE_STR("password"));
     const tide_field *db = find_option(fields, count, TIDE_STR("db"));
     bool server = u->scheme != TIDE_SCHEME_FILE && u->scheme != TIDE_SCHEME_MEMORY;
-    /* url_options.c says what is wrong with them there. */
+    /* url_option.c says what is wrong with them there. */
     if (!server)
         return TIDE_OK;
     if (!replace && ((user != NULL && u->user.data != NULL) ||

@@ -12,7 +12,8 @@
  *   redis://[[user]:password@]host[:port][/db]     also valkey://; rediss:// and valkeys:// by TLS
  *   unix:PATH   unix://[[user]:password@]/PATH     also redis+unix:, valkey+unix:
  *
- * each with `?name=value&…`. Everything is percent-decoded; `@`, `#` and what else would be ambiguous must be escaped.
+ * each with `?name=value&…`. Everything is percent-decoded; `@`, `#` and what else would be
+ * ambiguous must be escaped.
  */
 
 typedef enum tide_scheme {
@@ -41,21 +42,23 @@ typedef struct tide_url {
     size_t memory_size;
 } tide_url;
 
-/* Parses `text` (≤ TIDE_URL_MAX bytes). The options' names and values are checked by tide_url_options_parse. On failure
- * `url` is empty and needs no deinit; `error` (may be NULL) names the place and never holds a password. TIDE_OK, TIDE_URL,
- * TIDE_OPTION, TIDE_UNSUPPORTED (a scheme that is planned), TIDE_ENOMEM. */
+/* Parses `text` (≤ TIDE_URL_MAX bytes). The options' names and values are checked by
+ * tide_url_options_parse. On failure `url` is empty and needs no deinit; `error` (may be NULL)
+ * names the place and never holds a password. TIDE_OK, TIDE_URL, TIDE_OPTION, TIDE_UNSUPPORTED
+ * (a scheme that is planned), TIDE_ENOMEM. */
 tide_status tide_url_parse(tide_url *url, const tide_allocator *alloc, tide_str text,
                            tide_error *error);
-/* Sets options that were given apart from the URL: they replace those of the same name, user, password and db included.
- * All is copied. On failure `url` is as before. TIDE_OK, TIDE_OPTION, TIDE_ENOMEM. */
+/* Sets options that were given apart from the URL: they replace those of the same name, user,
+ * password and db included. All is copied. On failure `url` is as before. TIDE_OK, TIDE_OPTION,
+ * TIDE_ENOMEM. */
 tide_status tide_url_merge(tide_url *url, const tide_field *options, size_t count,
                            tide_error *error);
 /* Clears the memory (it may hold a password) and frees it. A zeroed `url` is fine. */
 void tide_url_deinit(tide_url *url);
 
-/* Writes a URL for showing: any password, and the value of any option that isn't known, as `***`; escaped like
- * tide_text_escape, ends in NUL, cut at `size`-1. For any bytes: where a URL is broken it rather hides too much. Returns
- * the length. */
+/* Writes a URL for showing: any password, and the value of any option that isn't known, as
+ * `***`; escaped like tide_text_escape, ends in NUL, cut at `size`-1. For any bytes: where a URL
+ * is broken it rather hides too much. Returns the length. */
 size_t tide_url_redact(char *out, size_t size, tide_str text);
 
 typedef enum tide_synchronous {
@@ -64,8 +67,8 @@ typedef enum tide_synchronous {
     TIDE_SYNCHRONOUS_OFF
 } tide_synchronous;
 
-/* The options of a URL with their types and defaults. Strings are views into the URL, with a NUL beyond their end; data is
- * NULL when not given. */
+/* The options of a URL with their types and defaults. Strings are views into the URL, with a NUL
+ * beyond their end; data is NULL when not given. */
 typedef struct tide_url_options {
     /* redis, valkey, rediss, valkeys, unix */
     int64_t connect_timeout_us; /* connect_timeout: 5 s; 1 ms to 24 h */
@@ -87,12 +90,14 @@ typedef struct tide_url_options {
     int64_t max_age_us; /* max_age of entries; 0: no limit */
 } tide_url_options;
 
-/* Checks every option of `url`; on failure `options` is untouched and `error` (may be NULL) names the option, and the
- * nearest known name. TIDE_OK or TIDE_OPTION. Durations are `250ms`, `5s`, `2m`, `1h`, `7d`, or seconds as a plain number. */
+/* Checks every option of `url`; on failure `options` is untouched and `error` (may be NULL)
+ * names the option, and the nearest known name. TIDE_OK or TIDE_OPTION. Durations are `250ms`,
+ * `5s`, `2m`, `1h`, `7d`, or seconds as a plain number. */
 tide_status tide_url_options_parse(tide_url_options *options, const tide_url *url,
                                    tide_error *error);
 
-/* A duration as above; decimal fractions are cut at the microsecond. No sign, no spaces. False leaves `duration_us`. */
+/* A duration as above; decimal fractions are cut at the microsecond. No sign, no spaces. False
+ * leaves `duration_us`. */
 bool tide_duration_parse(tide_str text, int64_t *duration_us);
 
 #endif

@@ -2,7 +2,8 @@
 /*
  * What it is: the options of a URL: names, types, ranges, defaults, which scheme has which.
  * What it is not: where options have their effect; adapters and transports read the struct.
- * Invariants: the table below is the only list of options; a name that isn't in it is refused, never ignored.
+ * Invariants: the table below is the only list of options; a name that isn't in it is refused,
+ * never ignored.
  */
 #include "base/url_option.h"
 
@@ -92,8 +93,8 @@ bool tide_duration_parse(tide_str text, int64_t *duration_us) {
                  {"m", 60 * 1000000},
                  {"h", 3600 * INT64_C(1000000)},
                  {"d", DAY}};
-    /* Eight digits of a fraction of a day still fit 63 bits; a microsecond is the eleventh of a day's, so the
-     * remainder of the longest units is rounded down to 10 ms at worst. */
+    /* Eight digits of a day are the most that 63 bits hold; what is cut off is under a
+     * millisecond. */
     enum { FRACTION_DIGITS = 8 };
     size_t whole_len = 0;
     while (whole_len < text.len && text.data[whole_len] >= '0' && text.data[whole_len] <= '9') {

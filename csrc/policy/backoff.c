@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What it is: when a failed event runs again, as pure functions of policy, attempt and one random number.
+ * What it is: when a failed event runs again, as pure functions of policy, attempt and one random
+ * number.
  * What it is not: a timer, a counter or a sleep; who calls keeps the attempt.
  * Invariants: 0 <= delay <= delay_ms_max, for every policy and attempt, also for nonsense ones.
  */

@@ -7,14 +7,14 @@ extern "C" {
 #endif
 
 /*
- * Every outcome a call of tidemill can have. A status has a stable code ("TIDE-TIMEOUT": what logs, Lua
- * errors and scripts match on), a text, and a class that says what a caller can do:
+ * Every outcome a call of tidemill can have. A status has a stable code ("TIDE-TIMEOUT": what logs,
+ * Lua errors and scripts match on), a text, and a class that says what a caller can do:
  *   ok         nothing went wrong
  *   retryable  the same call may succeed later, unchanged
  *   fatal      it won't succeed until somebody mends the configuration, the server or the data
  *   caller     the call itself was wrong
- * TIDE_UNKNOWN is the third end of a publish: the connection died between sending and the reply, so the event
- * may or may not be there. It is retryable only when the event carries an idempotency id.
+ * TIDE_UNKNOWN is the third end of a publish: the connection died between sending and the reply, so
+ * the event may or may not be there. It is retryable only when the event carries an idempotency id.
  */
 #define TIDE_STATUS_MAP(X)                                                                         \
     X(OK, "OK", OK, "success")                                                                     \
@@ -72,7 +72,8 @@ typedef enum tide_status_class {
     TIDE_CLASS_CALLER
 } tide_status_class;
 
-/* The stable code, "TIDE-TIMEOUT"; "TIDE-INTERNAL" for a number that is no status. Static memory. */
+/* The stable code, "TIDE-TIMEOUT"; "TIDE-INTERNAL" for a number that is no status. Static
+ * memory. */
 const char *tide_status_code(tide_status status);
 
 /* One line of text for people, without a full stop. Static memory. */

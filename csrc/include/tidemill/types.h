@@ -9,10 +9,10 @@
 #include <tidemill/status.h>
 
 /*
- * The small values that every face of tidemill shares.
- * Conventions, stated once: bytes are counted (a tide_str may contain NUL and need not end in one); times are
- * int64_t with the unit last in the name (`_us`, `_ms`); every clock the core sees is handed in; a pointer
- * called `view` is borrowed until the named next call.
+ * The small values that every face of tidemill shares. Conventions, stated once: bytes are counted
+ * (a tide_str may contain NUL and need not end in one); times are int64_t with the unit last in the
+ * name (`_us`, `_ms`); every clock the core sees is handed in; a pointer called `view` is borrowed
+ * until the named next call.
  */
 
 /* Borrowed bytes. */
@@ -36,8 +36,9 @@ typedef struct tide_id {
     uint64_t seq;
 } tide_id;
 
-/* Memory comes from here: `new_size` 0 frees, `ptr` NULL allocates, else resizes; NULL is failure (the old block
- * then stays). `old_size` is what was asked for before. Must not raise or call back into tidemill. */
+/* Memory comes from here: `new_size` 0 frees, `ptr` NULL allocates, else resizes; NULL is
+ * failure (the old block then stays). `old_size` is what was asked for before. Must not raise or
+ * call back into tidemill. */
 typedef struct tide_allocator {
     void *(*realloc)(void *context, void *ptr, size_t old_size, size_t new_size);
     void *context;
@@ -50,14 +51,16 @@ typedef enum tide_log_level {
     TIDE_LOG_ERROR
 } tide_log_level;
 
-/* Where log records go: one line, no newline, control bytes escaped already. Must not call back into tidemill. */
+/* Where log records go: one line, no newline, control bytes escaped already. Must not call back
+ * into tidemill. */
 typedef struct tide_log_sink {
     void (*write)(void *context, tide_log_level level, tide_str line);
     void *context;
 } tide_log_sink;
 
-/* What went wrong last with an object: the status and one line that names the thing, the place and the way out.
- * `server` is the server's own first error word ("WRONGTYPE"), empty when there is none. Never holds a secret. */
+/* What went wrong last with an object: the status and one line that names the thing, the place
+ * and the way out. `server` is the server's own first error word ("WRONGTYPE"), empty when there
+ * is none. Never holds a secret. */
 enum { TIDE_ERROR_MESSAGE_MAX = 384, TIDE_ERROR_WORD_MAX = 32 };
 typedef struct tide_error {
     tide_status status;

@@ -5,9 +5,10 @@
 #include <tidemill/types.h>
 
 /*
- * An allocator for tests: counts what is alive, fails the N-th call that asks for memory (once, or from then on), and
- * aborts with a line on stderr when the code under test frees or resizes with another size than it asked for, writes
- * beyond a block's end, or frees what is not alive. New memory is filled with 0xa5, freed memory with 0xdd.
+ * An allocator for tests: counts what is alive, fails the N-th call that asks for memory (once, or
+ * from then on), and aborts with a line on stderr when the code under test frees or resizes with
+ * another size than it asked for, writes beyond a block's end, or frees what is not alive. New
+ * memory is filled with 0xa5, freed memory with 0xdd.
  *
  * The usual loop, where `run` answers whether it got through without an allocation failing:
  *
