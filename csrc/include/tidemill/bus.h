@@ -16,7 +16,8 @@ typedef struct tide_bus tide_bus;
 
 /* Opens nothing yet but the epoll descriptor; links open as tide_bus_poll runs. Statuses of tide_engine_open, TIDE_IO. */
 tide_status tide_bus_open(tide_bus **bus, const tide_engine_options *options, tide_error *error);
-/* Closes at once; waits for a commit that is running; NULL is fine. Drain first with unsubscribe and poll. */
+/* Closes at once, but for a commit under way, which it waits for; NULL is fine. What was submitted and hasn't completed
+ * never does. Drain first with unsubscribe and poll. */
 void tide_bus_close(tide_bus *bus);
 
 /* The engine, for submit, subscribe, next_event, … with tide_bus_now_us as the time. Lives as long as the bus. */
@@ -29,14 +30,15 @@ int64_t tide_bus_update_now(tide_bus *bus);
 /* One turn: waits at most `timeout_us` (0: not at all, -1: until something happens) for readiness or a deadline, then reads,
  * feeds, ticks, writes. Never waits for a disk. A signal ends the wait early. TIDE_OK, TIDE_IO. */
 tide_status tide_bus_poll(tide_bus *bus, int64_t timeout_us);
-/* Writes what wants to be sent without waiting; poll does it too. */
+/* Opens the links that are wanted, starts jobs, writes what wants to be sent, all without waiting; poll does it too. */
 void tide_bus_write(tide_bus *bus);
 
 /* For an outer loop: poll this descriptor for reading (one epoll descriptor for everything), and call tide_bus_poll(bus, 0) when it is
  * readable or when the time-out has passed. */
 int tide_bus_fd(const tide_bus *bus);
-/* µs until a poll is due; -1: only when the descriptor is readable. */
-int64_t tide_bus_timeout_us(const tide_bus *bus);
+/* µs until a poll is due; -1: only when the descriptor is readable. Does what tide_bus_write does first, so that an outer
+ * loop which submits and then sleeps for that long has sent what it submitted. */
+int64_t tide_bus_timeout_us(tide_bus *bus);
 
 #ifdef __cplusplus
 }
