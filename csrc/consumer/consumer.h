@@ -43,6 +43,19 @@ bool tide_consumer_is_idle(const tide_consumer *consumer);
 void tide_consumer_flush(tide_consumer *consumer, int64_t now_us);
 
 void tide_consumer_stats_get(const tide_consumer *consumer, tide_consumer_stats *stats);
+
+/* ---- for the engine ---- */
+
+/* Before the first tick: wall clock minus the clock of now_us (for the times in dead letters), and the serial number
+ * that handles begin after, so that a number used again gives no old handle a new meaning. */
+void tide__consumer_begin(tide_consumer *consumer, int64_t wall_offset_us, uint64_t serial);
+uint64_t tide__consumer_serial(const tide_consumer *consumer);
+tide_str tide__consumer_stream(const tide_consumer *consumer);
+/* Something in the stream's delayed set is due then: promoted without waiting for the next look. */
+void tide__consumer_note_due(tide_consumer *consumer, int64_t due_us);
+/* Releases what a completion owns; for those that nobody waits for. */
+void tide__completion_release(tide_completion *completion);
+
 /* All invariants; aborts when one is broken. Debug and simulation builds call it after every step. */
 void tide__consumer_check(const tide_consumer *consumer);
 

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TIDE_CONSUMER_INTERNAL_H
+#define TIDE_CONSUMER_INTERNAL_H
+
+#include "base/prng.h"
+#include "consumer/consumer.h"
+#include "consumer/ledger.h"
+
+/*
+ * What the files of this folder share. consumer.c holds the state machine, reading.c groups and reads, settlement.c
+ * what goes back, recovery.c leases, dead consumers and the delayed set.
+ */
+
+/* Operations under way, by place; the place is part of the tag. */
+enum {
+    TIDE_FLIGHT_ENSURE,
+    TIDE_FLIGHT_FETCH, /* two of them; a history read takes the first */
+    TIDE_FLIGHT_EXTEND = TIDE_FLIGHT_FETCH + 2,
+    TIDE_FLIGHT_RECOVER,
+    TIDE_FLIGHT_PROMOTE,
+    TIDE_FLIGHT_SETTLE, /* four of them */
+    TIDE_FLIGHT_COUNT = TIDE_FLIGHT_SETTLE + 4,
+    TIDE_FLIGHT_BITS = 4
+};
+
+/* One settlement of an operation under way, as it was sent. */
+typedef struct tide_sent {
+    uint32_t slot;
+    uint32_t mark;
+    uint8_t verb;
+} tide_sent;
+
+typedef struct tide_flight {
+    uint64_t tag; /* 0: none under way */
+    int64_t started_us;
+    uint32_t count; /* entries asked for, or settlements sent */
+    bool history;
+    tide_sent *sent; /* SETTLE */
+} tide_flight;
+
+/* What backs off by itself. */
+typedef enum tide_gate_name {
+    TIDE_GATE_READ,
+    TIDE_GATE_SETTLE,
+    TIDE_GATE_DEFERRED,
+    TIDE_GATE_EXTEND,
+    TIDE_GATE_RECOVER,
+    TIDE_GATE_PROMOTE,
+    TIDE_GATE_COUNT
+} tide_gate_name;
+
+typedef struct tide_gate {
+    uint32_t failures;
+    int64_t until_us; /* shut before that */
+} tide_gate;
+
+struct tide_consumer {
+    tide_broker *broker;
+    tide_allocator alloc;
+    tide_log_sink log;
+    tide_consumer_options options; /* its strings are copies */
+    uint32_t number;
+    int64_t wall_offset_us;
+    tide_prng prng;
+
+    tide_consumer_state state;
+    tide_gate gates[TIDE_GATE_COUNT];
+    tide_flight flights[TIDE_FLIGHT_COUNT];
+    uint32_t fetches;  /* reads under way, history included */
+    uint32_t reserved; /* entries that they and a recovery may bring */
+    uint32_t settles;
+    uint32_t flying; /* operations under way, all kinds */
+    uint64_t op_serial;
+    int64_t now_us; /* of the last call */
+
+    tide_ledger ledger;
+    uint64_t handle_serial;
+    uint32_t read_at_held; /* a verdict that brings `held` down to this makes a read worthwhile */
+
+    /* reading */
+    bool group_ready;
+    bool was_ready; /* the group has been there once: its absence is a loss */
+    bool need_history;
+    tide_id history_cursor;
+    tide_id last_id; /* newest ever delivered */
+    bool has_last_id;
+    tide_id start_id; /* of options.start when that is an id, else 0-0 */
+    size_t estimate;  /* bytes of one entry; 0 not known yet */
+
+    /* leases and recovery */
+    int64_t extend_due_us;
+    int64_t lease_us; /* every held entry's lease was good at this time */
+    bool lease_suspect;
+    bool extend_again;
+    tide_id *extend_ids;
+    uint32_t extend_count, extend_next;
+    int64_t extend_started_us;
+    int64_t recover_due_us;
+    tide_id recover_cursor;
+    bool recover_waiting; /* due, but the window is full */
+    int64_t promote_due_us;
+
+    /* settlement */
+    int64_t settle_due_us; /* of the oldest in `queue` */
+    bool settle_now;
+    uint32_t settle_max;  /* most in one batch */
+    uint32_t settle_full; /* a batch of so many doesn't wait */
+    tide_settlement *items;
+    tide_sent *sent; /* memory of all flights */
+    tide_field *fields;
+    size_t field_capacity;
+    char *text;
+    uint32_t marking_slot; /* was SUSPECT: being counted, or counted and not handed out yet */
+
+    /* trouble */
+    uint32_t trouble; /* bit for each gate whose last operation failed */
+    tide_error error;
+    int64_t log_next_us;
+    int64_t gone_log_next_us;
+    uint64_t log_held_back;
+    tide_consumer_stats stats; /* the counters in it */
+};
+
+/* ---- consumer.c ---- */
+void tide__consumer_set_state(tide_consumer *consumer, tide_consumer_state state);
+/* Does all that is due and possible. */
+void tide__consumer_pump(tide_consumer *consumer, int64_t now_us);
+/* Submits with the tag of this place; marks it under way. */
+tide_status tide__consumer_submit(tide_consumer *consumer, int place, tide_op *op, int64_t now_us,
+                                  tide_error *error);
+/* An operation of this gate failed: shut for a while; trouble noted and logged (at most a line a second). */
+void tide__gate_fail(tide_consumer *consumer, tide_gate_name gate, const tide_error *error,
+                     int64_t now_us);
+void tide__gate_ok(tide_consumer *consumer, tide_gate_name gate);
+static inline bool tide__gate_is_open(const tide_consumer *consumer, tide_gate_name gate,
+                                      int64_t now_us) {
+    return now_us >= consumer->gates[gate].until_us;
+}
+void tide__consumer_log(tide_consumer *consumer, tide_log_level level, int64_t now_us,
+                        const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* A statement that somebody must mend something before the same call can succeed. */
+bool tide__status_parks(tide_status status);
+
+/* ---- reading.c ---- */
+void tide__reading_pump(tide_consumer *consumer, int64_t now_us);
+void tide__reading_ensured(tide_consumer *consumer, tide_completion *completion, int64_t now_us);
+void tide__reading_fetched(tide_consumer *consumer, tide_flight *flight,
+                           tide_completion *completion, int64_t now_us);
+typedef enum tide_source {
+    TIDE_SOURCE_NEW,
+    TIDE_SOURCE_HISTORY,
+    TIDE_SOURCE_RECOVERED
+} tide_source;
+/* Takes the batch into the ledger, or releases it. Returns the last id seen. */
+tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_source source,
+                             int64_t now_us);
+/* Entries that may be asked for now, by count and by bytes. */
+uint32_t tide__reading_room(const tide_consumer *consumer, uint32_t share);
+/* The group has vanished. */
+void tide__reading_group_lost(tide_consumer *consumer, const tide_error *error, int64_t now_us);
+void tide__reading_gone(tide_consumer *consumer, uint32_t count, int64_t now_us);
+
+/* ---- settlement.c ---- */
+/* The slot's settlement is wanted (or another one than before): into the queue. */
+void tide__settle_want(tide_consumer *consumer, uint32_t slot, tide_settle_kind verb, uint32_t mark,
+                       int64_t now_us);
+/* Moves the slot to SETTLING with this verb. */
+void tide__settle_finish(tide_consumer *consumer, uint32_t slot, tide_settle_kind verb,
+                         int64_t now_us);
+/* To the dead letters, after `attempts` attempts. */
+void tide__settle_dead(tide_consumer *consumer, uint32_t slot, tide_dead_reason fixed,
+                       tide_str reason, tide_str error, uint32_t attempts, int64_t now_us);
+/* Given back with its attempt not counted. */
+void tide__settle_release(tide_consumer *consumer, uint32_t slot, int64_t now_us);
+/* It is somebody else's: forgotten as soon as nothing of it is under way. */
+void tide__settle_drop(tide_consumer *consumer, uint32_t slot);
+void tide__settle_pump(tide_consumer *consumer, int64_t now_us);
+void tide__settle_completed(tide_consumer *consumer, tide_flight *flight,
+                            tide_completion *completion, int64_t now_us);
+int64_t tide__settle_deadline_us(const tide_consumer *consumer);
+/* Slots in limbo are free again once no read that began before is under way. */
+void tide__settle_limbo_end(tide_consumer *consumer);
+
+/* ---- recovery.c ---- */
+void tide__recovery_pump(tide_consumer *consumer, int64_t now_us);
+int64_t tide__recovery_deadline_us(const tide_consumer *consumer);
+void tide__recovery_extended(tide_consumer *consumer, tide_completion *completion, int64_t now_us);
+void tide__recovery_recovered(tide_consumer *consumer, tide_completion *completion, int64_t now_us);
+void tide__recovery_promoted(tide_consumer *consumer, tide_completion *completion, int64_t now_us);
+/* The clock of the last call and of this one are far apart: leases must be seen again before anything runs. */
+void tide__recovery_note_time(tide_consumer *consumer, int64_t now_us);
+/* Lowest deadline, or never. */
+static inline int64_t tide__min_us(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static inline int64_t tide__max_us(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+#endif

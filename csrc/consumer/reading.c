@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What it is: the way in: the group is ensured, own history paged, new entries read with two reads in flight; how many
+ * entries a read may ask for; what happens to each entry that arrives.
+ * What it is not: recovery from other consumers (recovery.c), which uses the same entrance.
+ *
+ * Invariants:
+ *   1. entries held plus entries that reads under way may bring never pass `prefetch`.
+ *   2. expected bytes (a running average that jumps up and sinks slowly, times the entries asked for) plus bytes held
+ *      never pass `prefetch_bytes`, but that one entry is always asked for when nothing is held.
+ *   3. no new entries are asked for while own history hasn't been read to its end.
+ *   4. an id that is held isn't taken a second time, wherever it comes from.
+ */
+#include "base/limits.h"
+#include "base/text.h"
+#include "consumer/internal.h"
+
+enum { HISTORY_PAGE_MAX = 1000, BYTES_MIN = 32 };
+
+/* ---- how much ---- */
+
+static uint32_t free_slots(const tide_consumer *consumer) {
+    uint32_t n = consumer->ledger.counts[TIDE_SLOT_FREE];
+    return n > consumer->reserved ? n - consumer->reserved : 0;
+}
+
+uint32_t tide__reading_room(const tide_consumer *consumer, uint32_t share) {
+    uint32_t prefetch = consumer->options.prefetch;
+    uint32_t used = tide__ledger_held(&consumer->ledger) + consumer->reserved;
+    uint32_t room = prefetch > used + share ? prefetch - used - share : 0;
+    uint32_t slots = free_slots(consumer);
+    if (room > slots)
+        room = slots;
+    size_t each = consumer->estimate > 0 ? consumer->estimate : TIDE_PAYLOAD_MAX_DEFAULT;
+    size_t expected = consumer->ledger.bytes + each * consumer->reserved;
+    size_t budget = consumer->options.prefetch_bytes;
+    size_t fits = budget > expected ? (budget - expected) / each : 0;
+    if (room > fits)
+        room = (uint32_t)fits;
+    if (room == 0 && used == 0 && slots > 0)
+        room = 1; /* one may pass the budget when nothing else is held */
+    return room;
+}
+
+static uint32_t recover_share(const tide_consumer *consumer) {
+    uint32_t share = consumer->options.prefetch / 8;
+    return share > 100 ? 100 : share;
+}
+
+/* Most entries that both reads together could ever ask for. */
+static uint32_t window(const tide_consumer *consumer) {
+    size_t each = consumer->estimate > 0 ? consumer->estimate : TIDE_PAYLOAD_MAX_DEFAULT;
+    size_t fits = consumer->options.prefetch_bytes / each;
+    uint32_t count = consumer->options.prefetch;
+    if (count > fits)
+        count = fits > 0 ? (uint32_t)fits : 1;
+    return count;
+}
+
+/* How many entries the next read of new ones asks for; 0: not now. */
+static uint32_t read_count(tide_consumer *consumer) {
+    consumer->read_at_held = 0;
+    if (consumer->recover_waiting) {
+        uint32_t taken = consumer->reserved + 1;
+        consumer->read_at_held =
+            consumer->options.prefetch > taken ? consumer->options.prefetch - taken : 0;
+        return 0;
+    }
+    if (consumer->fetches >= 2)
+        return 0;
+    if (consumer->estimate == 0 && consumer->fetches > 0)
+        return 0; /* how large they are must be seen first */
+    uint32_t all = window(consumer);
+    uint32_t half = (all + 1) / 2;
+    uint32_t least = all / 4 > 0 ? all / 4 : 1;
+    uint32_t share = recover_share(consumer);
+    uint32_t count = tide__reading_room(consumer, share);
+    bool dry = consumer->fetches == 0 && consumer->ledger.ready.count == 0;
+    if (count > half)
+        count = half;
+    if (count >= least || (count > 0 && dry))
+        return count;
+    /* Too little room to be worth a round trip: a verdict that makes enough of it calls again. */
+    uint32_t wanted = least + consumer->reserved + share;
+    if (dry)
+        wanted = consumer->reserved + share + 1;
+    consumer->read_at_held =
+        consumer->options.prefetch > wanted ? consumer->options.prefetch - wanted : 0;
+    return 0;
+}
+
+/* ---- group ---- */
+
+static size_t checkpoint(const tide_consumer *consumer, char *out) {
+    const tide_ledger *ledger = &consumer->ledger;
+    tide_id low = {UINT64_MAX, UINT64_MAX};
+    bool open = false;
+    for (uint32_t i = 0; i < ledger->capacity; i++) {
+        const tide_slot *s = &ledger->slots[i];
+        if (s->state == TIDE_SLOT_FREE || s->state == TIDE_SLOT_LIMBO ||
+            (s->state == TIDE_SLOT_SETTLING && s->verb == TIDE_SETTLE_ACK))
+            continue;
+        if (tide_id_compare(s->entry.id, low) < 0)
+            low = s->entry.id;
+        open = true;
+    }
+    if (open) { /* the group begins after this id, so the one before the oldest unsettled */
+        if (low.seq > 0) {
+            low.seq--;
+        } else if (low.ms > 0) {
+            low = (tide_id){low.ms - 1, UINT64_MAX};
+        }
+        return tide_id_format(out, low);
+    }
+    tide_id last = consumer->has_last_id ? consumer->last_id : consumer->start_id;
+    if (last.ms == 0 && last.seq == 0) {
+        out[0] = '0';
+        return 1;
+    }
+    return tide_id_format(out, last);
+}
+
+static void ensure(tide_consumer *consumer, int64_t now_us) {
+    char text[TIDE_ID_TEXT_MAX];
+    tide_op op = {.kind = TIDE_OP_GROUP_ENSURE,
+                  .as.group_ensure = {.stream = consumer->options.stream,
+                                      .group = consumer->options.group,
+                                      .start = consumer->options.start}};
+    if (consumer->was_ready)
+        op.as.group_ensure.start = (tide_str){text, checkpoint(consumer, text)};
+    tide_error error;
+    if (tide__consumer_submit(consumer, TIDE_FLIGHT_ENSURE, &op, now_us, &error) != TIDE_OK) {
+        tide__gate_fail(consumer, TIDE_GATE_READ, &error, now_us);
+        tide__consumer_set_state(consumer, TIDE_CONSUMER_WAITING);
+    }
+}
+
+static void trouble(tide_consumer *consumer, const tide_error *error, int64_t now_us) {
+    bool parks = tide__status_parks(error->status);
+    tide__gate_fail(consumer, TIDE_GATE_READ, error, now_us);
+    if (parks)
+        consumer->group_ready = false; /* begin again from the group */
+    tide__consumer_set_state(consumer, parks ? TIDE_CONSUMER_PARKED : TIDE_CONSUMER_WAITING);
+}
+
+void tide__reading_ensured(tide_consumer *consumer, tide_completion *completion, int64_t now_us) {
+    if (consumer->state == TIDE_CONSUMER_STOPPING)
+        return;
+    if (completion->status != TIDE_OK) {
+        trouble(consumer, &completion->error, now_us);
+        return;
+    }
+    if (consumer->was_ready && completion->as.group_ensure.created) {
+        consumer->stats.group_recreated++;
+        char text[TIDE_ID_TEXT_MAX];
+        int len = (int)checkpoint(consumer, text);
+        tide__consumer_log(consumer, TIDE_LOG_WARN, now_us, "group created anew from %.*s", len,
+                           text);
+    }
+    consumer->group_ready = consumer->was_ready = true;
+    consumer->need_history = true;
+    consumer->history_cursor = (tide_id){0, 0};
+    tide__consumer_set_state(consumer, TIDE_CONSUMER_HISTORY);
+}
+
+void tide__reading_group_lost(tide_consumer *consumer, const tide_error *error, int64_t now_us) {
+    if (!consumer->group_ready || consumer->state == TIDE_CONSUMER_STOPPING)
+        return;
+    consumer->group_ready = false;
+    tide_error said;
+    tide_error_set(&said, TIDE_NOGROUP, "group %.*s of stream %.*s is gone: %s",
+                   (int)consumer->options.group.len, consumer->options.group.data,
+                   (int)consumer->options.stream.len, consumer->options.stream.data,
+                   error->message[0] != '\0' ? error->message : "deleted at the server");
+    if (consumer->options.group_lost == TIDE_GROUP_LOST_STOP) {
+        tide__consumer_log(consumer, TIDE_LOG_ERROR, now_us, "%s; stopping as configured",
+                           said.message);
+        consumer->error = said;
+        consumer->trouble |= 1u << TIDE_GATE_READ;
+        tide_consumer_stop(consumer, now_us);
+        return;
+    }
+    tide__consumer_log(consumer, TIDE_LOG_WARN, now_us, "%s; it is created again", said.message);
+    tide_gate *gate = &consumer->gates[TIDE_GATE_READ];
+    if (gate->failures == 0) {
+        gate->failures =
+            1; /* the first time at once; a group that vanishes again and again backs off */
+        tide__consumer_set_state(consumer, TIDE_CONSUMER_STARTING);
+    } else {
+        trouble(consumer, &said, now_us);
+    }
+}
+
+/* ---- entries ---- */
+
+void tide__reading_gone(tide_consumer *consumer, uint32_t count, int64_t now_us) {
+    if (count == 0)
+        return;
+    consumer->stats.gone += count;
+    if (now_us < consumer->gone_log_next_us)
+        return;
+    consumer->gone_log_next_us = now_us + 1000000;
+    tide__consumer_log(
+        consumer, TIDE_LOG_ERROR, now_us,
+        "%llu entries so far were trimmed or deleted while pending: retention is too short",
+        (unsigned long long)consumer->stats.gone);
+}
+
+/* What an entry of the past has been through decides how it may run. */
+static void admit_old(tide_consumer *consumer, uint32_t slot, int64_t now_us) {
+    tide_slot *s = &consumer->ledger.slots[slot];
+    uint32_t most = consumer->options.retry.attempts_max;
+    if (most == 0 || s->attempt <= 1) {
+        tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_READY);
+    } else if (s->attempt > most) {
+        tide__settle_dead(
+            consumer, slot, TIDE_DEAD_CRASH_LOOP, TIDE_STR(""),
+            TIDE_STR("every attempt ended without a verdict: the handler's process died"),
+            s->attempt - 1, now_us);
+    } else {
+        /* The engine counted this delivery, but it hasn't begun: the count goes back, and up again just before it
+         * runs. So one event that kills its process doesn't use up the attempts of those that lay beside it. */
+        tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SUSPECT);
+        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, s->attempt - 1 - s->attempt_base,
+                          now_us);
+    }
+}
+
+static void learn_size(tide_consumer *consumer, size_t bytes, size_t count) {
+    if (count == 0)
+        return;
+    size_t each = bytes / count;
+    if (each < BYTES_MIN)
+        each = BYTES_MIN;
+    if (each >= consumer->estimate) {
+        consumer->estimate = each;
+    } else {
+        consumer->estimate -= (consumer->estimate - each + 7) / 8;
+    }
+}
+
+tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_source source,
+                             int64_t now_us) {
+    tide_ledger *ledger = &consumer->ledger;
+    tide_id last = {0, 0};
+    size_t count = batch != NULL ? tide_batch_count(batch) : 0;
+    if (count == 0) {
+        tide_batch_release(batch);
+        return last;
+    }
+    /* Leases of what arrives begin now; what was held before keeps its own time. */
+    if (tide__ledger_held(ledger) == 0 && !consumer->lease_suspect)
+        consumer->lease_us = now_us;
+    uint32_t held = tide__ledger_hold(ledger, batch);
+    size_t bytes = ledger->batches[held].bytes;
+    uint32_t gone = 0;
+    for (size_t i = 0; i < count; i++) {
+        const tide_entry *entry = tide_batch_entry(batch, i);
+        last = entry->id;
+        uint32_t slot = tide__ledger_find(ledger, entry->id);
+        if (slot != TIDE_SLOT_NONE && ledger->slots[slot].state == TIDE_SLOT_LIMBO &&
+            source == TIDE_SOURCE_NEW) {
+            tide__ledger_free(ledger, slot); /* a new group delivers it once more */
+            slot = TIDE_SLOT_NONE;
+        }
+        if (slot != TIDE_SLOT_NONE) {
+            ledger->slots[slot].fresh_us = now_us;
+            continue;
+        }
+        if (ledger->free.count == 0) { /* more than was asked for: it stays pending */
+            consumer->need_history = true;
+            continue;
+        }
+        if (source == TIDE_SOURCE_NEW &&
+            (!consumer->has_last_id || tide_id_compare(entry->id, consumer->last_id) > 0)) {
+            consumer->last_id = entry->id;
+            consumer->has_last_id = true;
+        }
+        slot = tide__ledger_take(ledger, entry->id);
+        tide_slot *s = &ledger->slots[slot];
+        s->fresh_us = now_us;
+        if (entry->gone) {
+            gone++;
+            tide__settle_want(consumer, slot, TIDE_SETTLE_ACK, 0, now_us);
+            continue;
+        }
+        s->entry = *entry;
+        tide__ledger_attach(ledger, slot, held);
+        s->attempt_base = tide__carried_attempts(entry);
+        s->attempt = s->attempt_base + (entry->attempt > 0 ? entry->attempt : 1);
+        s->entry.attempt = s->attempt;
+        if (source == TIDE_SOURCE_RECOVERED)
+            consumer->stats.recovered++;
+        if (consumer->state == TIDE_CONSUMER_STOPPING) {
+            tide__settle_release(consumer, slot, now_us);
+        } else if (source == TIDE_SOURCE_NEW) {
+            tide__ledger_move(ledger, slot, TIDE_SLOT_READY);
+        } else {
+            admit_old(consumer, slot, now_us);
+        }
+    }
+    learn_size(consumer, bytes, count);
+    tide__ledger_hold_end(ledger, held);
+    tide__reading_gone(consumer, gone, now_us);
+    return last;
+}
+
+/* ---- reads ---- */
+
+/* Whether entries may have been delivered without arriving here. */
+static bool may_have_been_served(tide_status status) {
+    switch (status) {
+    case TIDE_UNKNOWN:
+    case TIDE_TIMEOUT:
+    case TIDE_PROTOCOL:
+    case TIDE_LIMIT:
+    case TIDE_ENOMEM:
+    case TIDE_IO:
+    case TIDE_INTERNAL: return true;
+    default: return false;
+    }
+}
+
+void tide__reading_fetched(tide_consumer *consumer, tide_flight *flight,
+                           tide_completion *completion, int64_t now_us) {
+    bool history = flight->history;
+    consumer->fetches--;
+    consumer->reserved -= flight->count;
+    flight->history = false;
+    flight->count = 0;
+    if (completion->status == TIDE_OK) {
+        tide_id last =
+            tide__reading_absorb(consumer, completion->as.fetch.batch,
+                                 history ? TIDE_SOURCE_HISTORY : TIDE_SOURCE_NEW, now_us);
+        tide__gate_ok(consumer, TIDE_GATE_READ);
+        if (!history)
+            return;
+        tide__settle_limbo_end(consumer);
+        if (tide_id_compare(last, consumer->history_cursor) > 0) {
+            consumer->history_cursor = last;
+        } else if (consumer->state == TIDE_CONSUMER_HISTORY) {
+            consumer->need_history = false;
+            tide__consumer_set_state(consumer, TIDE_CONSUMER_RUNNING);
+        }
+        return;
+    }
+    tide__settle_limbo_end(consumer);
+    if (may_have_been_served(completion->status)) {
+        consumer->need_history = true;
+        consumer->history_cursor = (tide_id){0, 0};
+    }
+    if (consumer->state == TIDE_CONSUMER_STOPPING || completion->status == TIDE_CANCELLED)
+        return;
+    if (completion->status == TIDE_NOGROUP) {
+        tide__reading_group_lost(consumer, &completion->error, now_us);
+    } else if (consumer->state == TIDE_CONSUMER_RUNNING ||
+               consumer->state == TIDE_CONSUMER_HISTORY) {
+        trouble(consumer, &completion->error, now_us);
+    }
+}
+
+static bool fetch(tide_consumer *consumer, bool history, uint32_t count, int64_t now_us) {
+    int place = TIDE_FLIGHT_FETCH;
+    if (consumer->flights[place].tag != 0)
+        place++;
+    tide_op op = {.kind = TIDE_OP_FETCH,
+                  .as.fetch = {.stream = consumer->options.stream,
+                               .group = consumer->options.group,
+                               .consumer = consumer->options.consumer,
+                               .reader = consumer->number,
+                               .history = history,
+                               .after = consumer->history_cursor,
+                               .count_max = count,
+                               .block_ms = history ? 0 : consumer->options.block_ms}};
+    tide_error error;
+    if (tide__consumer_submit(consumer, place, &op, now_us, &error) != TIDE_OK) {
+        trouble(consumer, &error, now_us);
+        return false;
+    }
+    tide_flight *flight = &consumer->flights[place];
+    flight->history = history;
+    flight->count = count;
+    consumer->fetches++;
+    consumer->reserved += count;
+    return true;
+}
+
+void tide__reading_pump(tide_consumer *consumer, int64_t now_us) {
+    if ((consumer->state == TIDE_CONSUMER_WAITING || consumer->state == TIDE_CONSUMER_PARKED) &&
+        tide__gate_is_open(consumer, TIDE_GATE_READ, now_us)) {
+        if (!consumer->group_ready) {
+            tide__consumer_set_state(consumer, TIDE_CONSUMER_STARTING);
+        } else if (consumer->need_history) {
+            consumer->history_cursor = (tide_id){0, 0};
+            tide__consumer_set_state(consumer, TIDE_CONSUMER_HISTORY);
+        } else {
+            tide__consumer_set_state(consumer, TIDE_CONSUMER_RUNNING);
+        }
+    }
+    if (consumer->state == TIDE_CONSUMER_RUNNING && consumer->need_history) {
+        consumer->history_cursor = (tide_id){0, 0};
+        tide__consumer_set_state(consumer, TIDE_CONSUMER_HISTORY);
+    }
+    switch (consumer->state) {
+    case TIDE_CONSUMER_STARTING:
+        if (consumer->fetches == 0 && consumer->flights[TIDE_FLIGHT_ENSURE].tag == 0)
+            ensure(consumer, now_us);
+        break;
+    case TIDE_CONSUMER_HISTORY:
+        if (consumer->fetches == 0) {
+            uint32_t count = tide__reading_room(consumer, 0);
+            if (count > HISTORY_PAGE_MAX)
+                count = HISTORY_PAGE_MAX;
+            if (consumer->estimate == 0 && count > 1)
+                count = (count + 1) / 2;
+            consumer->read_at_held = consumer->options.prefetch - 1;
+            if (count > 0)
+                fetch(consumer, true, count, now_us);
+        }
+        break;
+    case TIDE_CONSUMER_RUNNING:
+        for (uint32_t count = read_count(consumer); count > 0; count = read_count(consumer)) {
+            if (!fetch(consumer, false, count, now_us))
+                break;
+        }
+        break;
+    default: break;
+    }
+}
