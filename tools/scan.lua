@@ -78,14 +78,20 @@ function M.c_functions(path)
   return found
 end
 
---- The exported functions of a Lua file: { name, line, text, comment = list or nil }. A name with a leading
---- underscore is private.
+--- The exported functions of a Lua file: { name, line, text, comment = list or nil }: those of M, of methods, of a
+--- class (a capital) and of what the file returns. A name with a leading underscore is private.
 function M.lua_functions(path)
   local lines, found = M.lines(path), {}
+  local exported = { M = true, methods = true }
+  for _, line in ipairs(lines) do
+    local name = line:match("^return%s+([%a_][%w_]*)%s*$")
+    if name then exported[name] = true end
+  end
   for index, line in ipairs(lines) do
     local name = line:match("^function%s+([%a_][%w_]*[.:][%w_.:]+)")
       or line:match("^([%a_][%w_]*%.[%w_]+)%s*=%s*function")
-    if name and not name:find("[.:]_") then
+    local owner = name and name:match("^[%w_]+")
+    if name and not name:find("[.:]_") and (exported[owner] or owner:find("^%u")) then
       local comment
       if (lines[index - 1] or ""):find("^%-%-%-") then
         local first = index - 1
