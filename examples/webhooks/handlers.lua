@@ -18,9 +18,10 @@ local function saw(event)
   attempts[event.id] = (attempts[event.id] or 0) + 1
 end
 
--- Exact type.
+-- Exact type. All handlers of a topic and group share one subscription: the first one says for all of them that eight
+-- events may be handled at once.
 local commits = 0
-webhooks:on("push", function(event)
+webhooks:on("push", { concurrency = 8 }, function(event)
   saw(event)
   commits = commits + #(event.data.commits or {})
   finish("push", event)
@@ -28,7 +29,7 @@ end)
 
 -- A pattern: pull_request.opened, pull_request.closed …
 local pull_requests = {}
-webhooks:on("pull_request.*", { concurrency = 4 }, function(event)
+webhooks:on("pull_request.*", function(event)
   saw(event)
   local number = event.data.number
   pull_requests[number] = (pull_requests[number] or 0) + 1
@@ -63,7 +64,7 @@ webhooks:on("security_advisory.withdrawn", function(event)
 end)
 
 -- Whatever no other handler wants.
-webhooks:on("*", { concurrency = 8 }, function(event)
+webhooks:on("*", function(event)
   saw(event)
   finish("*", event)
 end)

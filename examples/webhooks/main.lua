@@ -76,10 +76,10 @@ local function dead_letters()
   local count, by_type = 0, {}
   local list = assert(desk.topic:dead_letters():list { count = 10000 })
   for _, letter in ipairs(list) do
-    local event = ours[letter.id]
+    local event = ours[letter.event.id]
     if event then
       count = count + 1
-      by_type[event.type] = by_type[event.type] or { count = 0, reason = letter.reason, attempts = letter.attempts }
+      by_type[event.type] = by_type[event.type] or { count = 0, letter = letter }
       by_type[event.type].count = by_type[event.type].count + 1
     end
   end
@@ -125,8 +125,8 @@ local types = {}
 for type_name in pairs(dead_by_type) do types[#types + 1] = type_name end
 table.sort(types)
 for _, type_name in ipairs(types) do
-  local letter = dead_by_type[type_name]
-  row(type_name, letter.count, ("after %s attempts: %s"):format(letter.attempts or "?", letter.reason or "?"))
+  local letter = dead_by_type[type_name].letter
+  row(type_name, dead_by_type[type_name].count, ("at attempt %d: %s"):format(letter.attempts, letter.error or letter.reason))
 end
 print "in all"
 row("handled", handled)

@@ -279,6 +279,7 @@ end
 local MARKS = { ok = { "green", "ok" }, warn = { "yellow", "warning" }, error = { "red", "WRONG" } }
 
 function M.run(options, cli)
+  for _, topic in ipairs(options.topic) do cli.check_topic(topic) end
   local bus, server = cli.connect(options)
   local findings, add = reporter()
   local url = bus.url

@@ -90,6 +90,7 @@ local function print_topic(info, options)
 end
 
 function M.run(options, cli)
+  for _, topic in ipairs(options.topic) do cli.check_topic(topic) end
   local bus = cli.connect(options)
   local code = ui.OK
   local found = json.array {}

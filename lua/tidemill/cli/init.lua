@@ -152,9 +152,28 @@ function M.open(url, options, more)
   local settings = { name = "tidemill-cli" }
   for name, value in pairs(more or {}) do settings[name] = value end
   if options.insecure then settings.insecure = true end
-  local bus, err = tidemill.open(url, settings)
+  local bus, err = M.checked(tidemill.open, url, settings)
   if not bus then ui.fail_with(err) end
   return bus
+end
+
+--- Calls a function that raises when it is misused (an option, a name); what it says is then a matter of usage.
+function M.checked(call, ...)
+  local ok, result, err = pcall(call, ...)
+  if ok then return result, err end
+  if type(result) ~= "string" then error(result, 0) end
+  ui.fail(ui.USAGE, (result:gsub("^[^:]*:%d+: ", ""):gsub("^[%w_.]+:[%w_]*:? ?", "", 1)))
+end
+
+--- A topic of a bus, or the end of the command when the name can't be one.
+function M.topic(bus, name)
+  return M.checked(bus.topic, bus, name)
+end
+
+--- Ends the command when a stream can't have that name.
+function M.check_topic(name)
+  local trouble = require("tidemill.names").trouble(name)
+  if trouble then ui.fail(ui.USAGE, ("the topic name %s"):format(trouble)) end
 end
 
 --- Opens a bus and asks the server one question, so that a wrong password or a missing server is said at once.

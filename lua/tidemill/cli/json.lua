@@ -1,10 +1,10 @@
 -- JSON for other programs to read: keys in order, one line, always valid UTF-8.
 -- A string that isn't UTF-8 is written as {"base64": "…"}: nothing is lost and every reader can tell.
 
-local cjson = require "cjson"
+local codec = require "tidemill.codec.json"
 local ui = require "tidemill.cli.ui"
 
-local M = { null = cjson.null }
+local M = { null = codec.null }
 
 local array_mt, raw_mt, record_mt = {}, {}, {}
 
@@ -74,7 +74,7 @@ end
 
 function encode(value)
   local kind = type(value)
-  if value == nil or value == cjson.null then return "null" end
+  if value == nil or value == codec.null then return "null" end
   if kind == "string" then return encode_string(value) end
   if kind == "number" then
     -- Lua 5.4 integers beyond 2^53 keep every digit.
@@ -109,10 +109,6 @@ end
 M.encode = encode
 
 --- The decoded value, or nil and what is wrong with the text. JSON null gives M.null.
-function M.decode(text)
-  local ok, value = pcall(cjson.decode, text)
-  if ok then return value end
-  return nil, (tostring(value):gsub("^.-:%d+: ", ""))
-end
+M.decode = codec.decode
 
 return M

@@ -47,13 +47,14 @@ local function event_data(text, content_type)
   if not text then return nil end
   if text == "-" then text = read_all "-"
   elseif text:sub(1, 1) == "@" then text = read_all(text:sub(2)) end
-  if content_type then return text end
+  if content_type then return text, content_type end
   local value, err = json.decode(text)
-  if value == nil then
+  if value == nil and err then
     ui.fail(ui.USAGE, ("DATA is not JSON (%s); for a string write '\"…\"', for anything else give --content-type")
       :format(err))
   end
-  return value
+  -- The text as it was written: no number of it is rounded.
+  return text, "application/json"
 end
 
 local function metadata(list)
@@ -96,9 +97,9 @@ local function print_result(result, options)
   end
 end
 
-local function publish_one(topic, event, options)
+local function publish_one(topic, event, options, cli)
   if options.expected then
-    local appended, err = topic:append({ event }, { expected = expected_version(options.expected) })
+    local appended, err = cli.checked(topic.append, topic, { event }, { expected = expected_version(options.expected) })
     if not appended then ui.fail_with(err) end
     if options.json then
       ui.write(json.encode(json.record {
@@ -108,7 +109,7 @@ local function publish_one(topic, event, options)
     end
     return ui.OK
   end
-  local result, err = topic:publish(event)
+  local result, err = cli.checked(topic.publish, topic, event)
   if not result then ui.fail_with(err) end
   print_result(result, options)
   return ui.OK
@@ -126,7 +127,9 @@ local IGNORED_KEYS = { stream_id = true, stream = true, topic = true }
 local function line_event(line, number, options)
   local value, err = json.decode(line)
   if value == nil then return nil, ("line %d: not JSON: %s"):format(number, err) end
-  if options.type then return { type = options.type, data = value, metadata = metadata(options.meta) } end
+  if options.type then
+    return { type = options.type, data = line, content_type = "application/json", metadata = metadata(options.meta) }
+  end
   if type(value) ~= "table" or type(value.type) ~= "string" then
     return nil, ("line %d: not an event: it needs a \"type\" (or give TYPE on the command line)"):format(number)
   end
@@ -142,13 +145,13 @@ local function line_event(line, number, options)
 end
 
 -- Publishes what `next_event` gives, in batches; counts what went out.
-local function publish_many(topic, next_event, total, options)
+local function publish_many(topic, next_event, total, options, cli)
   local progress = ui.progress("publishing", total)
   local published, failed = 0, 0
   local batch, numbers = {}, {}
   local function flush()
     if #batch == 0 then return end
-    local results, problem = topic:publish_batch(batch)
+    local results, problem = cli.checked(topic.publish_batch, topic, batch)
     if not results then
       ui.note("%s", tostring(problem))
       ui.fail(ui.exit_of(problem),
@@ -239,27 +242,28 @@ function M.run(options, cli)
     next_event, total = from_lines(options)
   else
     if options.expected then expected_version(options.expected) end
+    local data, content_type = event_data(options.data, options.content_type)
     event = {
-      type = options.type, data = event_data(options.data, options.content_type), id = options.id,
+      type = options.type, data = data, id = options.id,
       aggregate_id = options.aggregate_id, aggregate_type = options.aggregate_type,
-      content_type = options.content_type, metadata = metadata(options.meta),
+      content_type = content_type, metadata = metadata(options.meta),
       delay = options.delay, at = options.at, dedupe = options.dedupe,
     }
   end
   local bus = cli.connect(options)
-  local topic = bus:topic(options.topic)
+  local topic = cli.topic(bus, options.topic)
   local code
   if next_event then
-    code = publish_many(topic, next_event, total, options)
+    code = publish_many(topic, next_event, total, options, cli)
   elseif options.count then
     local number = 0
     code = publish_many(topic, function()
       if number == options.count then return nil end
       number = number + 1
       return event, number
-    end, options.count, options)
+    end, options.count, options, cli)
   else
-    code = publish_one(topic, event, options)
+    code = publish_one(topic, event, options, cli)
   end
   bus:close()
   return code

@@ -152,11 +152,17 @@ function M.run(options, cli)
   await_server(bus, options.wait, os.time)
   io.stdout:setvbuf "line"
   start(bus, scripts)
+  if #bus.order == 0 and #bus.spawned == 0 then
+    bus:close()
+    ui.note "no script subscribed to anything: done"
+    return ui.OK
+  end
   ui.note("running %d script%s on %s", #scripts, #scripts == 1 and "" or "s", bus.url)
   local ok, err = bus:run(options.run_for)
   bus:close()
-  if not ok and err then ui.fail_with(err) end
-  ui.note "stopped"
+  if not ok and err.code ~= "TIDE-TIMEOUT" then ui.fail_with(err) end
+  -- Out of time: what was running has been given back and comes again, nothing is lost.
+  ui.note("stopped%s", ok and "" or ": " .. err.message)
   return ui.OK
 end
 

@@ -148,6 +148,7 @@ function M.run(options, cli)
     local shown = ui.escape(options.from, 60)
     ui.fail(ui.USAGE, ("--from wants a stream id such as 1700000000000-0, not '%s'"):format(shown))
   end
+  cli.check_topic(options.topic)
   local bus = cli.connect(options)
   local streams, key = bus.streams, options.topic
   local matches = matcher(options.type)
