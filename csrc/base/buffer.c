@@ -50,6 +50,10 @@ tide_status tide__buffer_grow(tide_buffer *buffer, size_t size) {
         return TIDE_OK;
     }
     size_t capacity = buffer->capacity <= SIZE_MAX / 2 ? buffer->capacity * 2 : needed;
+    /* With a third more than `max` there is always a quarter to spare: it never grows beyond that. */
+    size_t enough = buffer->max <= SIZE_MAX / 2 ? buffer->max + buffer->max / 3 + 4 : SIZE_MAX;
+    if (capacity > enough)
+        capacity = enough;
     if (capacity < needed)
         capacity = needed;
     if (capacity < CAPACITY_MIN)
