@@ -1,0 +1,757 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What it is: one connection's life: when it is opened, what it says first, the requests that wait for their replies,
+ * and what becomes of them when it dies.
+ * What it is not: a socket; the driver opens, reads and writes. It knows no command but through redis_op_class.
+ *
+ *              due                driver: open           greeting answered
+ *  WAIT_RETRY ──────► OPENING ─────────────► GREETING ────────────────────► READY
+ *      ▲                 │                       │                            │
+ *      └─────────────────┴───────────────────────┴────────────────────────────┘
+ *        cannot open, time limit      refused, lost, time limit      lost, time-out, strange reply, READONLY …
+ *  CLOSED: from any of them, for good (its reader is dropped, a spare link has rested long enough)
+ *
+ *  from        event                                     to          by
+ *  WAIT_RETRY  the back-off is over                      OPENING     redis_link_tick
+ *  OPENING     the driver has a connection               GREETING    redis_link_opened
+ *  OPENING     it has none, or it takes too long         WAIT_RETRY  redis_link_lost
+ *  GREETING    every first reply is there                READY       redis_link_ready
+ *  GREETING    NOAUTH, LOADING, lost, too long           WAIT_RETRY  redis_link_refuse, redis_link_lost
+ *  READY       lost, or dropped by us                    WAIT_RETRY  redis_link_lost
+ *  any         not needed any more                       CLOSED      redis_link_close
+ *
+ * Invariants:
+ *   1. ring[i].start ascends; the bytes from `sent` on are those in `out`; a request was sent, at least in part, exactly
+ *      when its start is below `sent`. Only then it may have had an effect.
+ *   2. Replies belong to the ring's head. After a time-out the connection is dropped, so a late reply meets no one.
+ *   3. When a connection dies, requests that were sent end as UNKNOWN (TIMEOUT for the operation that timed out).
+ *      Operations of which nothing was sent stay in `out` for the next connection, until their own time limit. Of an
+ *      operation that was sent in part, the unsent rest ends as DISCONNECTED.
+ *   4. `out` leaves only in READY, the greeting only in GREETING.
+ *   5. Back-off: full jitter over a window that doubles from 50 ms to 4 s; a connection that was READY for a second begins
+ *      anew. (4 s and a connect stay below the 5 s within which everything goes on.)
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/assert.h"
+#include "base/limits.h"
+#include "broker/redis/redis.h"
+
+enum {
+    BACKOFF_FIRST_MS = 50,
+    BACKOFF_MAX_MS = 4000,
+    STABLE_MS = 1000,
+    OPENING_MARGIN_MS = 1000, /* the driver's own connect time limit comes first */
+    UNBLOCK_AGAIN_MS = 5,
+    RING_FIRST = 64,
+    RING_KEEP = 16384,
+};
+
+static const char *role_name(redis_link_role role) {
+    static const char *const names[] = {"commands", "reading", "blocking command"};
+    return names[role];
+}
+
+/* ---- the ring ---- */
+
+static redis_request *ring_at(const redis_link *link, uint32_t i) {
+    return &link->ring[(link->ring_head + i) & (link->ring_capacity - 1)];
+}
+
+static uint64_t written(const redis_link *link) {
+    return link->sent + tide_buffer_size(&link->out);
+}
+
+tide_status redis_link_reserve(redis_link *link, size_t count) {
+    if (count > REDIS_REQUESTS_MAX - (size_t)link->ring_count)
+        return TIDE_OVERFLOW;
+    uint32_t needed = link->ring_count + (uint32_t)count;
+    if (needed <= link->ring_capacity)
+        return TIDE_OK;
+    uint32_t capacity = link->ring_capacity > 0 ? link->ring_capacity : RING_FIRST;
+    while (capacity < needed)
+        capacity *= 2;
+    redis_request *ring = tide_alloc(&link->broker->alloc, capacity * sizeof *ring);
+    if (ring == NULL)
+        return TIDE_ENOMEM;
+    for (uint32_t i = 0; i < link->ring_count; i++)
+        ring[i] = *ring_at(link, i);
+    tide_free(&link->broker->alloc, link->ring, link->ring_capacity * sizeof *ring);
+    link->ring = ring;
+    link->ring_capacity = capacity;
+    link->ring_head = 0;
+    return TIDE_OK;
+}
+
+static redis_request ring_pop(redis_link *link) {
+    redis_request first = *ring_at(link, 0);
+    link->ring_head = (link->ring_head + 1) & (link->ring_capacity - 1);
+    link->ring_count--;
+    if (link->ring_count == 0) {
+        link->ring_head = 0;
+        if (link->ring_capacity > RING_KEEP) {
+            tide_free(&link->broker->alloc, link->ring, link->ring_capacity * sizeof *link->ring);
+            link->ring = NULL;
+            link->ring_capacity = 0;
+        }
+    }
+    return first;
+}
+
+redis_request *redis_request_begin(redis_link *link, redis_op *op, uint8_t step, size_t args) {
+    TIDE_ASSERT(link->ring_count < link->ring_capacity);
+    redis_request *request = ring_at(link, link->ring_count++);
+    *request = (redis_request){.op = op, .start = written(link), .step = step, .count = 1};
+    if (op != NULL) {
+        if (op->open++ == 0 && !op->touched)
+            op->start = request->start;
+    }
+    tide_resp_begin(&link->out, args);
+    return request;
+}
+
+/* ---- scripts: EVALSHA, with the arguments kept so that they can go again behind EVAL ---- */
+
+redis_request *redis_script_begin(redis_link *link, redis_op *op, uint8_t step, redis_script script,
+                                  size_t keys, size_t args) {
+    redis_request *request = redis_request_begin(link, op, step, 3 + keys + args);
+    request->script = (uint8_t)script;
+    request->args = (uint32_t)(keys + args);
+    tide_resp_arg_literal(&link->out, "EVALSHA");
+    tide_resp_arg(&link->out, redis_script_sha1(script));
+    /* A place in `out` until redis_script_end. */
+    request->saved = (uint32_t)tide_buffer_size(&link->out);
+    tide_resp_arg_u64(&link->out, keys);
+    return request;
+}
+
+void redis_script_end(redis_link *link, redis_op *op) {
+    redis_request *request = ring_at(link, link->ring_count - 1);
+    if (link->out.failed)
+        return;
+    size_t from = request->saved;
+    size_t size = tide_buffer_size(&link->out) - from;
+    request->saved = (uint32_t)tide_buffer_size(&op->saved);
+    request->saved_size = (uint32_t)size;
+    if (tide_buffer_append(&op->saved, tide_buffer_data(&link->out) + from, size) != TIDE_OK)
+        link->out.failed = true;
+}
+
+bool redis_script_again(redis_link *link, const redis_request *request) {
+    redis_op *op = request->op;
+    size_t size = tide_buffer_size(&link->out);
+    if (redis_link_reserve(link, 1) != TIDE_OK)
+        return false;
+    redis_request *again = redis_request_begin(link, op, request->step, 3 + request->args);
+    uint64_t start = again->start;
+    *again = *request;
+    again->start = start;
+    again->evaluated = true;
+    tide_resp_arg_literal(&link->out, "EVAL");
+    tide_resp_arg(&link->out, redis_script_text(request->script));
+    tide_buffer_append(&link->out, tide_buffer_data(&op->saved) + request->saved,
+                       request->saved_size);
+    if (!link->out.failed)
+        return true;
+    link->out.failed = false;
+    link->out.end = link->out.begin + size;
+    link->ring_count--;
+    op->open--;
+    return false;
+}
+
+/* ---- how requests end ---- */
+
+static void fail_by_server(redis_op *op, tide_status status, tide_str text) {
+    if (op->status != TIDE_OK)
+        return;
+    redis_broker *broker = op->link->broker;
+    if (status == TIDE_NOPERM) {
+        const char *user = broker->user.len > 0 ? broker->user.data : "default";
+        char derived[REDIS_SUBJECT_MAX + 8] = " ~";
+        size_t len = 0;
+        if (op->derived_keys)
+            len = 2 + tide_derived_key(derived + 2, (tide_str){op->subject, op->subject_len},
+                                       TIDE_STR("*"));
+        redis_op_fail(op, status,
+                      "user \"%s\" lacks a permission; mend it by: ACL SETUSER %s %s%s%.*s%.*s",
+                      user, user, op->acl, op->subject_len > 0 ? " ~" : "", (int)op->subject_len,
+                      op->subject, (int)len, derived);
+    } else if (op->subject_len > 0) {
+        redis_op_fail(op, status, "\"%.*s\": %.*s", (int)op->subject_len, op->subject,
+                      (int)text.len, text.data);
+    } else {
+        redis_op_fail(op, status, "%.*s", (int)text.len, text.data);
+    }
+    size_t word = 0;
+    while (word < text.len && word < TIDE_ERROR_WORD_MAX - 1 && text.data[word] >= 'A' &&
+           text.data[word] <= 'Z')
+        word++;
+    memcpy(op->error.server, text.data, word);
+    op->error.server[word] = '\0';
+}
+
+static void fail_by_loss(redis_op *op, tide_status status, const tide_error *why) {
+    redis_broker *broker = op->link->broker;
+    bool known = why->message[0] != '\0';
+    const char *sep = known ? ": " : "";
+    const char *text = known ? why->message : "";
+    switch (status) {
+    case TIDE_TIMEOUT:
+        redis_op_fail(op, status, "no reply from %s within %lld ms: it may have been done",
+                      broker->place, (long long)((op->timeout_us + op->block_us) / 1000));
+        break;
+    case TIDE_UNKNOWN:
+        redis_op_fail(op, status, "the connection to %s was lost before the reply%s%s",
+                      broker->place, sep, text);
+        break;
+    case TIDE_DISCONNECTED:
+        redis_op_fail(op, status,
+                      op->link->state == LINK_READY
+                          ? "nothing could be sent to %s in time, nothing was written%s%s"
+                          : "not connected to %s, nothing was written%s%s",
+                      broker->place, sep, text);
+        break;
+    default: redis_op_fail(op, status, "%s", known ? text : tide_status_text(status));
+    }
+}
+
+/* The request ends without a usable reply; `text` is the server's error when it sent one. */
+static void fail_request(redis_link *link, const redis_request *request, tide_status status,
+                         const tide_str *text, const tide_error *why) {
+    redis_op *op = request->op;
+    if (op == NULL)
+        return;
+    tide_str detail = text != NULL ? *text : (tide_str){"", 0};
+    bool fine = op->class->fail != NULL && op->class->fail(op, link, request, status, detail);
+    if (!fine) {
+        if (text != NULL)
+            fail_by_server(op, status, detail);
+        else
+            fail_by_loss(op, status, why);
+    }
+    if (--op->open == 0)
+        redis_op_done(op);
+}
+
+/* Keeps the unsent requests that `keep` wants, moves bytes and ring together, ends the others. `fresh`: the bytes are
+ * counted from 0 again, for the next connection. */
+static void compact(redis_link *link, bool (*keep)(const redis_op *op), bool fresh,
+                    tide_status status, const tide_error *why) {
+    uint64_t sent = link->sent;
+    uint64_t end = written(link);
+    uint64_t base = fresh ? 0 : sent;
+    char *bytes = tide_buffer_data(&link->out);
+    uint32_t count = link->ring_count;
+    uint32_t kept = 0;
+    size_t to = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        redis_request request = *ring_at(link, i);
+        uint64_t next = i + 1 < count ? ring_at(link, i + 1)->start : end;
+        bool was_sent = request.start < sent;
+        if (!was_sent && request.op != NULL && !keep(request.op)) {
+            fail_request(link, &request, status, NULL, why);
+            continue;
+        }
+        uint64_t from = was_sent ? (next > sent ? sent : next) : request.start;
+        if (request.op == NULL && fresh)
+            continue; /* an interrupt is of no use any more */
+        size_t size = (size_t)(next - from);
+        if (size > 0)
+            memmove(bytes + to, bytes + (from - sent), size);
+        if (!was_sent) {
+            if (request.op != NULL && request.op->start == request.start)
+                request.op->start = base + to;
+            request.start = base + to;
+        }
+        to += size;
+        *ring_at(link, kept++) = request;
+    }
+    link->ring_count = kept;
+    link->out.end = link->out.begin + to;
+    link->sent = base;
+}
+
+static bool keep_untouched(const redis_op *op) {
+    return !op->touched;
+}
+static bool keep_none(const redis_op *op) {
+    (void)op;
+    return false;
+}
+static bool keep_unexpired(const redis_op *op) {
+    return !op->expired;
+}
+
+/* What was sent on this connection ends. */
+static void end_sent(redis_link *link, const tide_error *why) {
+    while (link->ring_count > 0 && ring_at(link, 0)->start < link->sent) {
+        redis_request request = ring_pop(link);
+        redis_op *op = request.op;
+        if (op == NULL)
+            continue;
+        op->touched = true;
+        fail_request(link, &request, op->expired ? TIDE_TIMEOUT : TIDE_UNKNOWN, NULL, why);
+    }
+}
+
+bool redis_op_is_sent(const redis_op *op) {
+    return op->touched || op->start < op->link->sent;
+}
+
+void redis_link_expire(redis_link *link) {
+    tide_error why = link->error;
+    compact(link, keep_unexpired, false, TIDE_DISCONNECTED, &why);
+}
+
+/* ---- making and unmaking ---- */
+
+void redis_link_want(redis_link *link) {
+    redis_broker *broker = link->broker;
+    if (link->is_queued)
+        return;
+    link->is_queued = true;
+    link->next_want = NULL;
+    if (broker->want_last != NULL)
+        broker->want_last->next_want = link;
+    else
+        broker->want_first = link;
+    broker->want_last = link;
+}
+
+static void enter(redis_link *link, redis_link_state state, int64_t now_us) {
+    link->state = state;
+    link->since_us = now_us;
+    redis_link_arm(link);
+}
+
+static int64_t due_us(const redis_link *link) {
+    const redis_broker *broker = link->broker;
+    switch (link->state) {
+    case LINK_WAIT_RETRY: return link->since_us; /* set to when the wait is over */
+    case LINK_OPENING:
+        return link->since_us + broker->connect_timeout_us + OPENING_MARGIN_MS * 1000;
+    case LINK_GREETING: return link->since_us + broker->connect_timeout_us;
+    case LINK_READY:
+        if (link->role == LINK_SPARE && link->ring_count == 0)
+            return link->since_us + (int64_t)REDIS_SPARE_IDLE_MS * 1000;
+        return link->unblock_us;
+    case LINK_CLOSED: break;
+    }
+    return INT64_MAX;
+}
+
+void redis_link_arm(redis_link *link) {
+    int64_t due = due_us(link);
+    if (due == INT64_MAX)
+        tide_timer_disarm(&link->broker->link_timers, &link->timer);
+    else if (!tide_timer_is_armed(&link->timer) || link->timer.deadline_us != due)
+        /* Room was made when the link was. */
+        (void)tide_timer_arm(&link->broker->link_timers, &link->timer, due);
+}
+
+tide_status redis_link_create(redis_broker *broker, redis_link_role role, uint32_t reader,
+                              int64_t now_us, redis_link **link) {
+    uint32_t number = 0;
+    uint32_t count = 0;
+    bool found = false;
+    for (uint32_t i = 0; i < broker->link_count; i++) {
+        if (broker->links[i] != NULL) {
+            count++;
+        } else if (!found) {
+            number = i;
+            found = true;
+        }
+    }
+    if (count >= TIDE_LINKS_MAX)
+        return TIDE_OVERFLOW;
+    if (!found) {
+        uint32_t bigger = broker->link_count > 0 ? broker->link_count * 2 : 4;
+        redis_link **links =
+            tide_realloc(&broker->alloc, broker->links, broker->link_count * sizeof *links,
+                         bigger * sizeof *links);
+        if (links == NULL)
+            return TIDE_ENOMEM;
+        for (uint32_t i = broker->link_count; i < bigger; i++)
+            links[i] = NULL;
+        number = broker->link_count;
+        broker->links = links;
+        broker->link_count = bigger;
+    }
+    if (tide_heap_reserve(&broker->link_timers, count + 1) != TIDE_OK)
+        return TIDE_ENOMEM;
+    redis_link *made = tide_alloc_zero(&broker->alloc, 1, sizeof *made);
+    if (made == NULL)
+        return TIDE_ENOMEM;
+    made->broker = broker;
+    made->number = number;
+    made->role = role;
+    made->reader = reader;
+    made->unblock_us = INT64_MAX;
+    tide_buffer_init(&made->greeting, &broker->alloc, 1 << 20);
+    tide_buffer_init(&made->out, &broker->alloc,
+                     (size_t)TIDE_OUTPUT_BYTES_MAX + TIDE_REPLY_BULK_MAX);
+    broker->links[number] = made;
+    /* Due at once: by the next tick, or the operation that it is made for. */
+    enter(made, LINK_WAIT_RETRY, now_us);
+    *link = made;
+    return TIDE_OK;
+}
+
+void redis_link_destroy(redis_link *link) {
+    redis_broker *broker = link->broker;
+    tide_timer_disarm(&broker->link_timers, &link->timer);
+    tide_resp_reader_close(link->replies);
+    tide_buffer_deinit(&link->greeting);
+    tide_buffer_deinit(&link->out);
+    tide_free(&broker->alloc, link->ring, link->ring_capacity * sizeof *link->ring);
+    broker->links[link->number] = NULL;
+    tide_free(&broker->alloc, link, sizeof *link);
+}
+
+/* The connection is no more; the requests are looked after by the caller. */
+static void forget_connection(redis_link *link, bool by_driver) {
+    tide_resp_reader_close(link->replies);
+    link->replies = NULL;
+    tide_buffer_clear(&link->greeting, 4096);
+    link->greeting_asked = 0;
+    link->client_id = 0;
+    link->condemned = TIDE_OK;
+    link->unblock_us = INT64_MAX;
+    link->unblock_left = 0;
+    link->unblock_sent = false;
+    link->wants_open = false;
+    if (by_driver) {
+        link->is_asked = false;
+        link->wants_close = false;
+    } else if (link->is_asked) {
+        link->is_asked = false;
+        link->wants_close = true;
+        redis_link_want(link);
+    }
+}
+
+void redis_link_close(redis_link *link, int64_t now_us) {
+    if (link->state == LINK_CLOSED)
+        return;
+    tide_error why;
+    tide_error_set(&why, TIDE_CANCELLED, "its connection was closed");
+    enter(link, LINK_CLOSED, now_us);
+    forget_connection(link, false);
+    end_sent(link, &why);
+    compact(link, keep_none, true, TIDE_CANCELLED, &why);
+    /* The driver hears of it, or at least next_link_want comes by and removes it. */
+    redis_link_want(link);
+}
+
+/* Full jitter: the draw is over the whole window. */
+static int64_t draw_backoff_us(redis_link *link) {
+    int64_t window_ms = BACKOFF_FIRST_MS;
+    for (uint32_t i = 1; i < link->attempts && window_ms < BACKOFF_MAX_MS; i++)
+        window_ms *= 2;
+    if (window_ms > BACKOFF_MAX_MS)
+        window_ms = BACKOFF_MAX_MS;
+    return (int64_t)tide_prng_below(&link->broker->prng, (uint64_t)window_ms * 1000);
+}
+
+static void wait_for_retry(redis_link *link, const tide_error *why, int64_t now_us) {
+    redis_broker *broker = link->broker;
+    bool was_ready = link->state == LINK_READY;
+    if (was_ready && now_us - link->since_us >= STABLE_MS * 1000)
+        link->attempts = 0;
+    link->attempts++;
+    int64_t wait_us = draw_backoff_us(link);
+    if (broker->log.write != NULL && now_us >= broker->log_us) {
+        char line[TIDE_ERROR_MESSAGE_MAX + 384];
+        snprintf(line, sizeof line, "%s: %s (connection for %s, attempt %u, next in %lld ms)",
+                 tide_status_code(why->status), why->message, role_name(link->role), link->attempts,
+                 (long long)(wait_us / 1000));
+        redis_log(broker, TIDE_LOG_WARN, now_us, line);
+    }
+    enter(link, LINK_WAIT_RETRY, now_us + wait_us);
+}
+
+void redis_link_lost(redis_link *link, bool by_driver, const tide_error *why, int64_t now_us) {
+    if (link->state == LINK_CLOSED || link->state == LINK_WAIT_RETRY) {
+        if (by_driver && link->state == LINK_CLOSED) {
+            link->is_asked = false;
+            link->wants_close = false;
+        }
+        return;
+    }
+    tide_error copy = *why;
+    wait_for_retry(link, &copy, now_us);
+    link->error = copy;
+    forget_connection(link, by_driver);
+    end_sent(link, &copy);
+    compact(link, keep_untouched, true, TIDE_DISCONNECTED, &copy);
+    if (link->role == LINK_SPARE && link->ring_count == 0)
+        redis_link_close(link, now_us);
+}
+
+void redis_link_drop(redis_link *link, int64_t now_us, tide_status status, const char *format,
+                     ...) {
+    char text[TIDE_ERROR_MESSAGE_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    tide_error why;
+    tide_error_set(&why, status, "%s", text);
+    redis_link_lost(link, false, &why, now_us);
+}
+
+void redis_link_refuse(redis_link *link, int64_t now_us, const tide_error *why) {
+    tide_error copy = *why;
+    redis_link_lost(link, false, &copy, now_us);
+    compact(link, keep_none, true, copy.status, &copy);
+}
+
+/* ---- bytes ---- */
+
+void redis_link_opened(redis_link *link, int64_t now_us) {
+    if (link->state != LINK_OPENING || !link->is_asked)
+        return;
+    enter(link, LINK_GREETING, now_us);
+    if (tide_resp_reader_open(&link->replies, &link->broker->alloc, 0) != TIDE_OK ||
+        redis_greeting_begin(link) != TIDE_OK)
+        redis_link_drop(link, now_us, TIDE_ENOMEM, "no memory for a connection to %s",
+                        link->broker->place);
+}
+
+void redis_link_ready(redis_link *link, int64_t now_us) {
+    tide_error_clear(&link->error);
+    enter(link, LINK_READY, now_us);
+}
+
+tide_str redis_link_output(redis_link *link) {
+    tide_buffer *buffer = NULL;
+    if (link->state == LINK_GREETING)
+        buffer = &link->greeting;
+    else if (link->state == LINK_READY && link->condemned == TIDE_OK)
+        buffer = &link->out;
+    if (buffer == NULL || tide_buffer_size(buffer) == 0)
+        return (tide_str){"", 0};
+    return (tide_str){tide_buffer_data(buffer), tide_buffer_size(buffer)};
+}
+
+void redis_link_output_ack(redis_link *link, size_t size) {
+    if (link->state == LINK_GREETING) {
+        TIDE_ASSERT(size <= tide_buffer_size(&link->greeting));
+        tide_buffer_consume(&link->greeting, size);
+    } else if (link->state == LINK_READY) {
+        TIDE_ASSERT(size <= tide_buffer_size(&link->out));
+        tide_buffer_consume(&link->out, size);
+        link->sent += size;
+        if (tide_buffer_size(&link->out) == 0)
+            tide_buffer_clear(&link->out, REDIS_OUTPUT_KEEP_BYTES);
+    }
+}
+
+/* Nothing more can be answered: all that was sent whole is answered. */
+static bool is_drained(const redis_link *link) {
+    if (link->ring_count == 0)
+        return true;
+    uint64_t end = link->ring_count > 1 ? ring_at(link, 1)->start : written(link);
+    return end > link->sent;
+}
+
+/* An interrupt was answered: when the server wasn't blocked yet, or another fetch follows, once more. */
+static void unblock_answered(redis_link *link, uint32_t number, int64_t now_us) {
+    redis_broker *broker = link->broker;
+    redis_link *reader = number < broker->link_count ? broker->links[number] : NULL;
+    if (reader == NULL)
+        return;
+    reader->unblock_sent = false;
+    if (reader->unblock_left > 0) {
+        reader->unblock_us = now_us + UNBLOCK_AGAIN_MS * 1000;
+        redis_link_arm(reader);
+    }
+}
+
+static void reply_is_error(redis_link *link, const redis_request *request, tide_str text,
+                           int64_t now_us) {
+    tide_status status = tide_resp_error_status(text);
+    if (status == TIDE_NOSCRIPT && request->script != SCRIPT_NONE && !request->evaluated) {
+        redis_op *op = request->op;
+        if (redis_script_again(link, request)) {
+            op->open--;
+            return;
+        }
+        status = TIDE_ENOMEM;
+    }
+    bool unblocked = text.len >= 9 && memcmp(text.data, "UNBLOCKED", 9) == 0;
+    fail_request(link, request, status, &text, NULL);
+    if ((status == TIDE_READONLY || status == TIDE_NOAUTH || unblocked) &&
+        link->condemned == TIDE_OK) {
+        link->condemned = status;
+        tide_error_set(&link->error, status, "%s: %.*s", link->broker->place, (int)text.len,
+                       text.data);
+    }
+    (void)now_us;
+}
+
+/* One reply, for the ring's head. */
+static void take_reply(redis_link *link, tide_reply_box *box, int64_t now_us) {
+    if (link->ring_count == 0 || ring_at(link, 0)->start >= link->sent) {
+        tide_reply_box_release(box);
+        redis_link_drop(link, now_us, TIDE_PROTOCOL, "%s sent a reply that nobody asked for",
+                        link->broker->place);
+        return;
+    }
+    redis_request request = ring_pop(link);
+    redis_op *op = request.op;
+    if (op == NULL) {
+        unblock_answered(link, request.index, now_us);
+        tide_reply_box_release(box);
+        return;
+    }
+    op->touched = true;
+    if (link->role == LINK_READER && op->kind == TIDE_OP_FETCH && link->unblock_left > 0) {
+        if (--link->unblock_left == 0) {
+            link->unblock_us = INT64_MAX;
+            redis_link_arm(link);
+        }
+    }
+    /* A command's reply is handed on as it is, errors too. */
+    if (box->reply.type == TIDE_REPLY_ERROR) {
+        if (op->class == &redis_command_class) {
+            op->box = box;
+            reply_is_error(link, &request, box->reply.as.text, now_us);
+        } else {
+            reply_is_error(link, &request, box->reply.as.text, now_us);
+            tide_reply_box_release(box);
+        }
+        return;
+    }
+    bool understood = op->class->reply(op, link, &request, &box);
+    tide_reply_box_release(box);
+    if (!understood) {
+        tide_error why;
+        tide_status status = op->class->writes ? TIDE_UNKNOWN : TIDE_PROTOCOL;
+        tide_error_set(&why, TIDE_PROTOCOL, "%s sent a reply of another shape than asked for",
+                       link->broker->place);
+        fail_request(link, &request, status, NULL, &why);
+        redis_link_lost(link, false, &why, now_us);
+        return;
+    }
+    if (--op->open == 0)
+        redis_op_done(op);
+}
+
+void redis_link_feed(redis_link *link, const char *bytes, size_t size, int64_t now_us) {
+    tide_resp_reader *reader = link->replies;
+    if (reader == NULL)
+        return;
+    tide_error why;
+    tide_status status = tide_resp_reader_feed(reader, bytes, size);
+    if (status != TIDE_OK)
+        tide_error_set(&why, status, "%s: %s", link->broker->place, tide_status_text(status));
+    while (status == TIDE_OK) {
+        tide_reply_box *box = NULL;
+        status = tide_resp_reader_next(reader, &box, &why);
+        if (status != TIDE_OK)
+            break;
+        if (link->state == LINK_GREETING) {
+            redis_greeting_reply(link, &box->reply, now_us);
+            tide_reply_box_release(box);
+        } else {
+            take_reply(link, box, now_us);
+        }
+        if (link->replies != reader)
+            return;
+        if (link->condemned != TIDE_OK && is_drained(link)) {
+            tide_error reason = link->error;
+            redis_link_lost(link, false, &reason, now_us);
+            return;
+        }
+    }
+    if (status != TIDE_AGAIN) {
+        tide_error named;
+        tide_error_set(&named, status, "%s: %s", link->broker->place, why.message);
+        redis_link_lost(link, false, &named, now_us);
+    } else if (link->role == LINK_SPARE && link->ring_count == 0 && link->state == LINK_READY) {
+        link->since_us = now_us;
+        redis_link_arm(link);
+    }
+}
+
+/* ---- time ---- */
+
+static void send_unblock(redis_link *reader, int64_t now_us) {
+    redis_broker *broker = reader->broker;
+    redis_link *shared = broker->links[REDIS_SHARED_LINK];
+    reader->unblock_us = INT64_MAX;
+    if (reader->unblock_left == 0 || reader->unblock_sent || reader->client_id == 0)
+        return;
+    if (shared->state != LINK_READY || redis_link_reserve(shared, 1) != TIDE_OK) {
+        reader->unblock_us = now_us + 10 * UNBLOCK_AGAIN_MS * 1000;
+        return;
+    }
+    size_t size = tide_buffer_size(&shared->out);
+    redis_request *request = redis_request_begin(shared, NULL, 0, 4);
+    request->index = reader->number;
+    tide_resp_arg_literal(&shared->out, "CLIENT");
+    tide_resp_arg_literal(&shared->out, "UNBLOCK");
+    tide_resp_arg_i64(&shared->out, reader->client_id);
+    tide_resp_arg_literal(&shared->out, "TIMEOUT");
+    if (shared->out.failed) {
+        shared->out.failed = false;
+        shared->out.end = shared->out.begin + size;
+        shared->ring_count--;
+        reader->unblock_us = now_us + 10 * UNBLOCK_AGAIN_MS * 1000;
+        return;
+    }
+    reader->unblock_sent = true;
+}
+
+void redis_link_interrupt(redis_link *link, int64_t now_us) {
+    if (link->state != LINK_READY)
+        return;
+    uint32_t waiting = 0;
+    for (uint32_t i = 0; i < link->ring_count; i++) {
+        const redis_op *op = ring_at(link, i)->op;
+        if (op != NULL && op->block_us > 0)
+            waiting++;
+    }
+    link->unblock_left = waiting;
+    send_unblock(link, now_us);
+    redis_link_arm(link);
+}
+
+void redis_link_tick(redis_link *link, int64_t now_us) {
+    if (now_us < due_us(link)) {
+        redis_link_arm(link);
+        return;
+    }
+    switch (link->state) {
+    case LINK_WAIT_RETRY:
+        if (link->role == LINK_SPARE && link->ring_count == 0) {
+            redis_link_close(link, now_us);
+            break;
+        }
+        link->wants_open = true;
+        redis_link_want(link);
+        enter(link, LINK_OPENING, now_us);
+        break;
+    case LINK_OPENING:
+        redis_link_drop(link, now_us, TIDE_CONNECT, "no connection to %s within %lld ms",
+                        link->broker->place, (long long)(link->broker->connect_timeout_us / 1000));
+        break;
+    case LINK_GREETING:
+        redis_link_drop(link, now_us, TIDE_CONNECT, "%s does not answer", link->broker->place);
+        break;
+    case LINK_READY:
+        if (link->role == LINK_SPARE && link->ring_count == 0) {
+            redis_link_close(link, now_us);
+        } else {
+            send_unblock(link, now_us);
+            redis_link_arm(link);
+        }
+        break;
+    case LINK_CLOSED: break;
+    }
+}
