@@ -13,6 +13,10 @@ const tide_url_options *tide_engine_url_options(const tide_engine *engine);
 /* All invariants; aborts when one is broken. */
 void tide__engine_check(const tide_engine *engine);
 /* With a broker made elsewhere (the simulator's); takes it over, also on failure. */
-tide_status tide_engine_open_with(tide_engine **engine, tide_broker *broker, const tide_env *env, tide_error *error);
+tide_status tide_engine_open_with(tide_engine **engine, tide_broker *broker, const tide_env *env,
+                                  tide_error *error);
+
+/* Wall clock minus the clock of now_us, for an engine opened by tide_engine_open_with. */
+void tide__engine_wall_offset(tide_engine *engine, int64_t wall_offset_us);
 
 #endif
