@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TIDE_BINDING_COMPAT_H
+#define TIDE_BINDING_COMPAT_H
+
+/* Every difference between Lua 5.4 and LuaJIT (5.1) that the binding meets. Nothing else tests LUA_VERSION_NUM. */
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#if LUA_VERSION_NUM < 502
+#define lua_rawlen lua_objlen
+#define tide_lua_absindex(L, i)                                                                    \
+    ((i) > 0 || (i) <= LUA_REGISTRYINDEX ? (i) : lua_gettop(L) + (i) + 1)
+#else
+#define tide_lua_absindex(L, i) lua_absindex(L, i)
+#endif
+
+#if LUA_VERSION_NUM < 503
+/* Numbers have no integer kind: none is one by type. */
+#define tide_lua_is_integer(L, i) ((void)(L), (void)(i), 0)
+enum { TIDE_LUA_HAS_INTEGERS = 0 };
+#else
+#define tide_lua_is_integer(L, i) lua_isinteger(L, i)
+enum { TIDE_LUA_HAS_INTEGERS = 1 };
+#endif
+
+/* A userdata that can keep one Lua value beside it. */
+#if LUA_VERSION_NUM < 504
+#define tide_lua_new_userdata(L, size) lua_newuserdata(L, size)
+/* Keeps the value at the top of the stack, and pops it. An environment must be a table, hence the wrapping. */
+static inline void tide_lua_set_kept(lua_State *L, int index) {
+    index = tide_lua_absindex(L, index);
+    lua_createtable(L, 1, 0);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, 1);
+    lua_setfenv(L, index);
+}
+static inline void tide_lua_push_kept(lua_State *L, int index) {
+    lua_getfenv(L, index);
+    lua_rawgeti(L, -1, 1);
+    lua_remove(L, -2);
+}
+#else
+#define tide_lua_new_userdata(L, size) lua_newuserdatauv(L, size, 1)
+static inline void tide_lua_set_kept(lua_State *L, int index) {
+    lua_setiuservalue(L, index, 1);
+}
+static inline void tide_lua_push_kept(lua_State *L, int index) {
+    lua_getiuservalue(L, index, 1);
+}
+#endif
+
+#endif

@@ -1,0 +1,325 @@
+--- A bus: one engine with its topics, subscriptions and the loop that runs them.
+local core = require "tidemill.core"
+local errors = require "tidemill.error"
+local event = require "tidemill.event"
+local info = require "tidemill.info"
+local kv = require "tidemill.kv"
+local log = require "tidemill.log"
+local loop = require "tidemill.loop"
+local names = require "tidemill.names"
+local options = require "tidemill.options"
+local scheduler = require "tidemill.scheduler"
+local streams = require "tidemill.streams_pending"
+local subscription = require "tidemill.subscription"
+local topic = require "tidemill.topic"
+
+local M = {}
+
+---@class tidemill.Bus
+---@field url string     for showing: without its password
+---@field engine string  "redis" or "sqlite"
+---@field streams tidemill.Streams
+local methods = {}
+local mt = {
+  __name = "tidemill.Bus",
+  __index = methods,
+  __tostring = function(self)
+    return "bus " .. self.url
+  end,
+}
+
+-- Options that are Lua's own, and those handed on to the engine as URL options of the same name.
+local rules = {
+  name = { "string" },
+  log = { "callable" },
+  id = { "callable" },
+  max_payload = { "integer", default = 1048576, min = 1, max = 512 * 1048576 },
+  json = { "table" },
+  grace = { "seconds", default = 10 },
+  consumer = { "string" },
+}
+local url_options = {
+  timeout = "seconds", connect_timeout = "seconds", keepalive = "seconds", busy_timeout = "seconds",
+  max_age = "seconds", max_len = "integer", db = "integer", insecure = "boolean", user = "string", password = "string",
+  ca = "string", cert = "string", key = "string", server_name = "string", synchronous = "string",
+}
+for name, kind in pairs(url_options) do
+  rules[name] = { kind }
+end
+
+local function url_list(checked)
+  local list = {}
+  local function add(name, value)
+    list[#list + 1], list[#list + 2] = name, value
+  end
+  for name, kind in pairs(url_options) do
+    local value = checked[name]
+    if value ~= nil then
+      if kind == "seconds" then
+        value = ("%.6f"):format(value)
+      elseif kind == "integer" then
+        value = ("%d"):format(value)
+      end
+      add(name, tostring(value))
+    end
+  end
+  return list
+end
+
+--- See tidemill.open.
+---@param url string
+---@param given table?
+---@return tidemill.Bus?
+---@return tidemill.Error?
+function M.open(url, given)
+  local where = "tidemill.open"
+  local checked = options.check(where, given, rules, 2)
+  if checked.json and (type(checked.json.encode) ~= "function" or type(checked.json.decode) ~= "function") then
+    error(where .. ": json must have the functions encode and decode", 3)
+  end
+  if checked.consumer then
+    names.check(where, "consumer", checked.consumer, 2)
+  end
+  local list = url_list(checked)
+  local is_embedded = url:match "^memory:" or url:match "^file:"
+  if checked.name and not is_embedded then
+    list[#list + 1], list[#list + 2] = "name", checked.name
+  end
+  local handle, err = core.open(url, list, checked.max_payload)
+  if not handle then
+    return nil, err
+  end
+  local self = setmetatable({
+    core = handle,
+    url = core.redact(url),
+    engine = is_embedded and "sqlite" or "redis",
+    log = log.guarded(checked.log),
+    new_id = checked.id,
+    json = checked.json,
+    grace = checked.grace,
+    consumer = checked.consumer or ("%s-%d-%d"):format(core.hostname(), core.pid(), core.serial()),
+    subscriptions = {},   -- "stream NUL group" → subscription
+    order = {},           -- the same as a list; replaced, never changed
+    by_number = {},       -- the engine's number → subscription, also of stopped ones
+    spawned = {},         -- functions that haven't started
+    budget = 0,           -- events that may be handled before the next poll
+    deadline = nil,       -- µs: of a tick under way
+    closed = false,
+    stopping = false,
+  }, mt)
+  self.scheduler = scheduler.new(handle, self.log)
+  self.streams = streams.new(self)
+  self.next_event, self.ack, self.settle = handle:consume(event.fallback(self), event.decoder(self.json))
+  return self
+end
+
+-- ---- for the other modules ----
+
+function methods:closed_error()
+  return errors.new("CLOSED", "the bus is closed")
+end
+
+function methods:check_open(where, level)
+  if self.closed then
+    error(where .. ": the bus is closed", level + 1)
+  end
+end
+
+--- Submits one operation and waits for its end.
+---@param where string
+---@param submit fun(core: userdata, tag: integer): true?, tidemill.Error?
+---@return any a  value; nil with an error value and what is there (conflicts) when it failed
+---@return any b
+---@return any c
+function methods:request(where, submit)
+  if self.closed then
+    return nil, self:closed_error()
+  end
+  local waiter = { left = 1 }
+  local tag = self.scheduler:expect(waiter)
+  local ok, err = submit(self.core, tag)
+  if not ok then
+    self.scheduler.waiting[tag] = nil
+    return nil, err
+  end
+  ok, err = self.scheduler:wait(waiter, where)
+  if not ok then
+    return nil, err
+  end
+  if waiter.ok == false then
+    return nil, waiter.a, waiter.b
+  end
+  return waiter.a, waiter.b
+end
+
+function methods:find_subscription(stream, group)
+  return self.subscriptions[stream .. "\0" .. group]
+end
+
+function methods:new_subscription(config)
+  config.consumer = config.consumer or self.consumer
+  local made, err = subscription.new(self, config)
+  if not made then
+    return nil, err
+  end
+  self.subscriptions[config.stream .. "\0" .. config.group] = made
+  local order = { made }
+  for i, one in ipairs(self.order) do
+    order[i + 1] = one
+  end
+  self.order = order
+  return made
+end
+
+function methods:forget_subscription(gone)
+  gone:stop(false)
+  self.subscriptions[gone.stream .. "\0" .. gone.group] = nil
+  local order = {}
+  for _, one in ipairs(self.order) do
+    if one ~= gone then
+      order[#order + 1] = one
+    end
+  end
+  self.order = order
+end
+
+-- ---- topics and values ----
+
+--- The topic of a name: the stream that has it. Doesn't wait, creates nothing.
+---@param name string    1 to 512 bytes of UTF-8 without control characters
+---@param given table?   max_len (entries; trims after each publish), exact (trim exactly; default false), group (of its
+--- handlers, "default"), dead_letters (name of their stream, "{name}:dlq"), dedupe (seconds in which an event id is
+--- published once; default 0: off)
+---@return tidemill.Topic
+function methods:topic(name, given)
+  return topic.new(self, name, given, 2)
+end
+
+--- Publishes one event to the topic of that name; see topic:publish. Waits.
+---@param name string
+---@param new table
+---@param given table?
+---@return table? result
+---@return tidemill.Error? err
+function methods:publish(name, new, given)
+  return topic.new(self, name, nil, 2):publish(new, given)
+end
+
+--- Keys and values in a namespace.
+---@param namespace string
+---@return tidemill.KV
+function methods:kv(namespace)
+  return kv.new(self, namespace, 2)
+end
+
+--- What a topic holds. Waits.
+---@param name string
+---@return table? info  length, groups (list of { name, pending, lag, consumers, last_delivered_id }), dead_letters,
+--- delayed
+---@return tidemill.Error? err
+function methods:info(name)
+  names.check("bus:info", "topic name", name, 2)
+  return info.of(self, name)
+end
+
+--- What the engine is: names and values such as engine, version, mode. Waits.
+---@return table<string, any>? about
+---@return tidemill.Error? err
+function methods:server()
+  local reply, err = self:request("bus:server", function(handle, tag)
+    return handle:server(tag)
+  end)
+  if reply == nil then
+    return nil, err
+  end
+  local about = {}
+  for i = 1, #reply, 2 do
+    about[reply[i]] = reply[i + 1]
+  end
+  return about
+end
+
+--- Connected and healthy? Doesn't wait: says what is known.
+---@return true? ok
+---@return tidemill.Error? err
+function methods:state()
+  if self.closed then
+    return nil, self:closed_error()
+  end
+  return self.core:state()
+end
+
+-- ---- the loop: see loop.lua ----
+
+--- Runs a function on a pooled coroutine, where waiting calls yield; it starts in the next turn of the loop. An error
+-- in it is logged.
+---@param fn function
+function methods:spawn(fn)
+  options.check_value("bus:spawn", "the function", fn, { "callable" }, 2)
+  self:check_open("bus:spawn", 2)
+  self.spawned[#self.spawned + 1] = fn
+end
+
+--- Waits: yields in a handler or spawned function, pumps the loop elsewhere.
+---@param seconds number
+---@return true? ok
+---@return tidemill.Error? err
+function methods:sleep(seconds)
+  options.check_value("bus:sleep", "the time", seconds, { "seconds" }, 2)
+  if self.closed then
+    return nil, self:closed_error()
+  end
+  return self.scheduler:sleep(seconds)
+end
+
+--- Handles events until bus:stop(), SIGINT or SIGTERM, or for so many seconds; then drains within the grace period. A
+-- second signal ends the process at once with 128 + its number.
+---@param seconds number?  default: for ever
+---@return true? ok
+---@return tidemill.Error? err
+function methods:run(seconds)
+  if seconds ~= nil then
+    options.check_value("bus:run", "the time", seconds, { "seconds" }, 2)
+  end
+  return loop.run(self, seconds, 2)
+end
+
+--- Ends bus:run after the current handler. Doesn't wait.
+function methods:stop()
+  self.stopping = true
+end
+
+--- Handles events for at most so many seconds (each handler runs to its end or to where it waits). Waits for events
+-- when there are none, but with `wait = false` returns when nothing is ready.
+---@param seconds number            0: what is ready, one batch
+---@param given { wait: boolean? }? wait: default true
+---@return true? ok
+---@return tidemill.Error? err
+function methods:tick(seconds, given)
+  options.check_value("bus:tick", "the time", seconds, { "seconds" }, 2)
+  return loop.tick(self, seconds, given, 2)
+end
+
+--- Stops reading, lets running handlers end and their acknowledgements go out; what is left after the time is given
+-- back. A later run or tick starts the subscriptions again.
+---@param seconds number?  default: option grace
+---@return true? ok
+---@return tidemill.Error? err  TIDE-TIMEOUT: some handlers were still running
+function methods:drain(seconds)
+  if seconds ~= nil then
+    options.check_value("bus:drain", "the time", seconds, { "seconds" }, 2)
+  end
+  return loop.drain(self, seconds or self.grace, 2)
+end
+
+--- Closes at once; what is unsettled is delivered again to others. Closing twice is nothing.
+function methods:close()
+  if not self.closed then
+    self.closed = true
+    self.stopping = true
+    self.core:close()
+    loop.show_log(self)
+  end
+end
+
+return M

@@ -1,0 +1,59 @@
+--- Retry options as policies of the core: `retry = { max =, backoff =, delay =, max_delay =, factor =, jitter =,
+-- classes = { [class] = { … } } }`.
+local core = require "tidemill.core"
+local options = require "tidemill.options"
+
+local M = {}
+
+local kinds = { fixed = 0, linear = 1, exponential = 2 }
+
+local rules = {
+  max = { "integer", default = 5, min = 0, max = 1000000 },
+  backoff = { "choice", default = "exponential", words = { "fixed", "linear", "exponential" } },
+  delay = { "seconds", default = 0.1 },
+  max_delay = { "seconds", default = 60 },
+  factor = { "number", default = 2, min = 1, max = 1000 },
+  jitter = { "number", default = 0.5, min = 0, max = 1 },
+  classes = { "table" },
+}
+
+local function policy(checked)
+  return core.policy {
+    kind = kinds[checked.backoff],
+    attempts_max = checked.max,
+    delay_ms = options.ms(checked.delay),
+    delay_ms_max = options.ms(checked.max_delay),
+    factor = checked.factor,
+    jitter = checked.jitter,
+  }
+end
+
+--- Policies of a retry table. A class's table takes what it doesn't say from the outer one.
+---@param where string  for messages
+---@param given table?  max (attempts in all, default 5, 0 for ever), backoff ("fixed", "linear", "exponential":
+--- default), delay (seconds, 0.1), max_delay (seconds, 60), factor (2), jitter (0…1, 0.5), classes
+---@param level integer as of error()
+---@return userdata? policy   nil when nothing was given
+---@return table<string, userdata>? classes
+function M.policies(where, given, level)
+  if given == nil then
+    return nil
+  end
+  local checked = options.check(where .. " retry", given, rules, level + 1)
+  local classes
+  if checked.classes then
+    classes = {}
+    for class, table_of in pairs(checked.classes) do
+      local one = options.check(("%s retry class %s"):format(where, tostring(class)), table_of, rules, level + 1)
+      for name in pairs(rules) do
+        if table_of[name] == nil then
+          one[name] = checked[name]
+        end
+      end
+      classes[class] = policy(one)
+    end
+  end
+  return policy(checked), classes
+end
+
+return M

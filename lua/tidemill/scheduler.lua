@@ -1,0 +1,309 @@
+--- Coroutines and the loop: a pool of coroutines on which handlers and spawned functions run, what each of them waits
+-- for, and timers. A waiting call yields on a coroutine of the pool and pumps the loop outside one.
+--
+-- A pooled coroutine yields one of two marks: IDLE (its function has ended) or PARKED (something else will resume it).
+-- Any other yield is user code giving way: it is resumed in the next turn.
+local M = {}
+
+local methods = {}
+local mt = { __name = "tidemill.Scheduler", __index = methods }
+
+local create, resume, running, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.yield
+
+local IDLE, PARKED = {}, {}
+local IDLE_MAX = 256 -- coroutines kept for reuse
+
+--- A scheduler over a bus of the C module.
+---@param core userdata  tidemill.core.bus
+---@param log fun(level: string, line: string)
+---@return tidemill.Scheduler
+function M.new(core, log)
+  return setmetatable({
+    core = core,
+    log = log,
+    tag = 0,
+    waiting = {},                                   -- tag → waiter, or { results, first, last, waiter } of a publish
+    threads = setmetatable({}, { __mode = "k" }),   -- coroutines of the pool
+    idle = {},
+    idle_count = 0,
+    ready = {},                                     -- coroutines to resume in the next turn
+    ready_count = 0,
+    timers = {},                                    -- heap of { deadline µs, sequence, coroutine }
+    timer_count = 0,
+    sequence = 0,
+    tasks = 0,                                      -- functions that have started and not ended
+    looping = false,                                -- a run, tick or drain is under way
+  }, mt)
+end
+
+-- ---- coroutines ----
+
+local function body(fn, argument)
+  while true do
+    fn(argument)
+    fn, argument = yield(IDLE)
+  end
+end
+
+local function step(self, thread, fn, argument)
+  local ok, mark = resume(thread, fn, argument)
+  if mark == PARKED then
+    return
+  elseif mark == IDLE then
+    self.tasks = self.tasks - 1
+    if self.idle_count < IDLE_MAX then
+      self.idle_count = self.idle_count + 1
+      self.idle[self.idle_count] = thread
+    end
+  elseif not ok then
+    -- Functions given to start() don't raise; a coroutine that died (memory, C stack) is not used again.
+    self.tasks = self.tasks - 1
+    self.threads[thread] = nil
+    self.log("error", "a coroutine died: " .. tostring(mark))
+  else
+    self.ready_count = self.ready_count + 1
+    self.ready[self.ready_count] = thread
+  end
+end
+
+--- Runs fn(argument) on a pooled coroutine until it ends or waits. fn must not raise.
+---@param fn function
+---@param argument any
+function methods:start(fn, argument)
+  local thread
+  if self.idle_count > 0 then
+    thread = self.idle[self.idle_count]
+    self.idle[self.idle_count] = nil
+    self.idle_count = self.idle_count - 1
+  else
+    thread = create(body)
+    self.threads[thread] = true
+  end
+  self.tasks = self.tasks + 1
+  step(self, thread, fn, argument)
+end
+
+--- Whether the code that asks runs on a coroutine of the pool.
+---@return boolean
+function methods:is_inside()
+  local thread = running()
+  return thread ~= nil and self.threads[thread] == true
+end
+
+--- Resumes what is ready.
+---@return boolean whether anything was
+function methods:resume_ready()
+  local count = self.ready_count
+  if count == 0 then
+    return false
+  end
+  local ready = self.ready
+  self.ready, self.ready_count = {}, 0
+  for i = 1, count do
+    local thread = ready[i]
+    step(self, thread)
+  end
+  return true
+end
+
+-- ---- timers: a binary heap by (deadline, sequence) ----
+
+local function before(a, b)
+  if a[1] ~= b[1] then
+    return a[1] < b[1]
+  end
+  return a[2] < b[2]
+end
+
+local function push_timer(self, timer)
+  local heap = self.timers
+  local i = self.timer_count + 1
+  self.timer_count = i
+  while i > 1 do
+    local parent = (i - i % 2) / 2
+    if not before(timer, heap[parent]) then
+      break
+    end
+    heap[i] = heap[parent]
+    i = parent
+  end
+  heap[i] = timer
+end
+
+local function pop_timer(self)
+  local heap, count = self.timers, self.timer_count
+  local first, last = heap[1], heap[count]
+  heap[count] = nil
+  self.timer_count = count - 1
+  count = count - 1
+  local i = 1
+  while count > 0 do
+    local child = 2 * i
+    if child > count then
+      break
+    end
+    if child < count and before(heap[child + 1], heap[child]) then
+      child = child + 1
+    end
+    if not before(heap[child], last) then
+      break
+    end
+    heap[i] = heap[child]
+    i = child
+  end
+  if count > 0 then
+    heap[i] = last
+  end
+  return first
+end
+
+local function wake_sleepers(self)
+  if self.timer_count == 0 then
+    return
+  end
+  local now = self.core:now()
+  while self.timer_count > 0 and self.timers[1][1] <= now do
+    self.ready_count = self.ready_count + 1
+    self.ready[self.ready_count] = pop_timer(self)[3]
+  end
+end
+
+-- ---- waiting ----
+
+--- A new tag, whose completion goes to `waiter`: a table with `left`, the number of completions it waits for.
+---@param waiter table
+---@return integer tag
+function methods:expect(waiter)
+  local tag = self.tag + 1
+  self.tag = tag
+  self.waiting[tag] = waiter
+  return tag
+end
+
+--- Takes every completion there is.
+function methods:complete()
+  local core, waiting = self.core, self.waiting
+  while true do
+    local tag, ok, a, b = core:next_completion(waiting)
+    if not tag then
+      return
+    end
+    local waiter = waiting[tag]
+    waiting[tag] = nil
+    if waiter then
+      local publish = waiter[4]
+      if publish then
+        waiter = publish
+        if ok and waiter.failures then
+          waiter.failures = waiter.failures + a
+        end
+      end
+      waiter.left = waiter.left - 1
+      if not ok then
+        waiter.ok = false
+        waiter.a, waiter.b = a, b
+      elseif waiter.ok == nil then
+        waiter.a, waiter.b = a, b
+      end
+      if waiter.left == 0 and waiter.thread then
+        self.ready_count = self.ready_count + 1
+        self.ready[self.ready_count] = waiter.thread
+      end
+    end
+  end
+end
+
+--- One turn of the world: polls, takes completions, wakes sleepers. `timeout` in µs, -1 for as long as it takes.
+---@param timeout number
+---@return true? ok
+---@return tidemill.Error? err
+function methods:poll(timeout)
+  if self.timer_count > 0 then
+    local left = self.timers[1][1] - self.core:now()
+    left = left > 0 and left or 0
+    if timeout < 0 or left < timeout then
+      timeout = left
+    end
+  end
+  if self.ready_count > 0 then
+    timeout = 0
+  end
+  local ok, err = self.core:poll(timeout)
+  self:complete()
+  wake_sleepers(self)
+  local level, line = self.core:next_log()
+  while level do
+    self.log(level, line)
+    level, line = self.core:next_log()
+  end
+  return ok, err
+end
+
+local function refuse_pump(self, what)
+  if self.looping then
+    error(("tidemill: %s on a coroutine that isn't a handler's own while the loop runs; use bus:spawn"):format(what), 4)
+  end
+end
+
+--- Waits until waiter.left is 0: yields on a pooled coroutine, pumps the loop outside one. Handlers aren't run by the
+-- pump: only run, tick and drain do that.
+---@param waiter table
+---@param what string  the call's name, for misuse
+---@return true? ok
+---@return tidemill.Error? err  the loop itself failed
+function methods:wait(waiter, what)
+  if waiter.left <= 0 then
+    return true
+  end
+  local thread = running()
+  if thread and self.threads[thread] then
+    waiter.thread = thread
+    repeat
+      yield(PARKED)
+    until waiter.left <= 0
+    return true
+  end
+  refuse_pump(self, what)
+  while waiter.left > 0 do
+    local ready = self.ready_count
+    self.ready_count = 0 -- what is ready stays for the next run or tick; it must not keep this wait from blocking
+    local held = self.ready
+    self.ready = {}
+    local ok, err = self:poll(-1)
+    for i = 1, self.ready_count do
+      held[ready + i] = self.ready[i]
+    end
+    self.ready, self.ready_count = held, ready + self.ready_count
+    if not ok then
+      return nil, err
+    end
+  end
+  return true
+end
+
+--- Sleeps: yields on a pooled coroutine, pumps the loop outside one.
+---@param seconds number
+---@return true? ok
+---@return tidemill.Error? err
+function methods:sleep(seconds)
+  self.sequence = self.sequence + 1
+  local deadline = self.core:now() + seconds * 1e6
+  local thread = running()
+  if thread and self.threads[thread] then
+    push_timer(self, { deadline, self.sequence, thread })
+    yield(PARKED)
+    return true
+  end
+  refuse_pump(self, "bus:sleep")
+  repeat
+    local left = deadline - self.core:now()
+    local ok, err = self.core:poll(left > 0 and left or 0)
+    if not ok then
+      return nil, err
+    end
+    self:complete()
+  until self.core:now() >= deadline
+  return true
+end
+
+return M
