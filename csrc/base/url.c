@@ -80,6 +80,16 @@ static bool is_digits(tide_str text) {
     return text.len > 0;
 }
 
+static unsigned hex_of(char c) {
+    if (c >= '0' && c <= '9')
+        return (unsigned)(c - '0');
+    if (c >= 'a' && c <= 'f')
+        return (unsigned)(c - 'a') + 10;
+    if (c >= 'A' && c <= 'F')
+        return (unsigned)(c - 'A') + 10;
+    return 16;
+}
+
 /* ---- showing ---- */
 
 typedef struct writer {
@@ -111,8 +121,10 @@ static void write_query(writer *w, tide_str query) {
             } else {
                 write_hidden(w);
             }
-        } else {
+        } else if (tide__url_option_is_public(str_part(query, at, end))) {
             write_bytes(w, query.data + at, end - at);
+        } else if (end > at) {
+            write_hidden(w);
         }
         if (end < query.len)
             write_bytes(w, "&", 1);
@@ -130,6 +142,19 @@ static bool is_scheme(tide_str name, tide_scheme *scheme) {
     return false;
 }
 
+/* Good enough to tell it from a user and a password. */
+static bool is_ipv6(tide_str text) {
+    size_t colons = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.data[i];
+        if (c == ':')
+            colons++;
+        else if (c != '.' && hex_of(c) > 15)
+            return false;
+    }
+    return colons >= 2;
+}
+
 /* Where the front of `text` (before the query) may hold a password: [from, to). False: nowhere. */
 static bool find_secret(tide_str text, size_t *from, size_t *to) {
     size_t colon = find_any(text, 0, ":");
@@ -143,7 +168,8 @@ static bool find_secret(tide_str text, size_t *from, size_t *to) {
         size_t start = find_any(text, body, ":");
         /* A user alone may be a password that was put in its place. */
         *from = start < at ? start + 1 : body;
-        *to = at;
+        /* With a `?` in front, the `@` may stand in the middle of an option's value. */
+        *to = find_any(text, body, "?") < at ? text.len : at;
         return true;
     }
     if (!slashes)
@@ -152,21 +178,20 @@ static bool find_secret(tide_str text, size_t *from, size_t *to) {
      * host and port. */
     size_t end = find_any(text, body, "/?#");
     tide_str authority = str_part(text, body, end);
-    size_t last_colon = find_last(authority, ':');
+    size_t first_colon = find_any(authority, 0, ":");
     size_t percent = find_any(authority, 0, "%");
-    if (percent < authority.len && authority.data[0] != '[') {
-        size_t first_colon = find_any(authority, 0, ":");
+    if (authority.len == 0 || authority.data[0] == '[')
+        return false;
+    if (percent < authority.len) {
         *from = body + (first_colon < percent ? first_colon + 1 : 0);
         *to = end;
         return true;
     }
-    if (last_colon < authority.len && authority.data[0] != '[') {
-        tide_str port = str_part(authority, last_colon + 1, authority.len);
-        if (port.len > 0 && !is_digits(port)) {
-            *from = body + find_any(authority, 0, ":") + 1;
-            *to = end;
-            return true;
-        }
+    tide_str port = str_part(authority, first_colon, authority.len);
+    if (port.len > 1 && !is_digits(str_part(port, 1, port.len)) && !is_ipv6(authority)) {
+        *from = body + first_colon + 1;
+        *to = end;
+        return true;
     }
     return false;
 }
@@ -384,16 +409,6 @@ typedef struct scratch {
     tide_field fields[TIDE_FIELDS_MAX];
 } scratch;
 
-static unsigned hex_of(char c) {
-    if (c >= '0' && c <= '9')
-        return (unsigned)(c - '0');
-    if (c >= 'a' && c <= 'f')
-        return (unsigned)(c - 'a') + 10;
-    if (c >= 'A' && c <= 'F')
-        return (unsigned)(c - 'A') + 10;
-    return 16;
-}
-
 /* `what` names the part. A decoded text is never longer than its source, so the scratch area
  * always has room. */
 static tide_status decode(scratch *s, tide_str from, tide_str *to, tide_str url, const char *what,
@@ -507,8 +522,9 @@ static tide_status decode_query(scratch *s, tide_url *u, tide_str query, tide_st
             if (field.name.len == 0)
                 return fail(error, TIDE_OPTION, url, "an option without a name");
             if (equals == end) {
-                return fail(error, TIDE_OPTION, url, "option %s has no value (write %s=VALUE)",
-                            shown, shown);
+                /* Not quoted: it may be the second half of a value. */
+                return fail(error, TIDE_OPTION, url,
+                            "an option without a value (write NAME=VALUE)");
             }
             if (find_option(u->options, u->option_count, field.name) != NULL) {
                 return fail(error, TIDE_OPTION, url, "option %s is given twice", shown);

@@ -59,7 +59,7 @@ typedef struct tide_log_sink {
 } tide_log_sink;
 
 /* What went wrong last with an object: the status and one line that names the thing, the place
- * and the way out. `server` is the server's own first error word ("WRONGTYPE"), empty when there
+ * and the way out, without the status's code. `server` is the server's own first error word ("WRONGTYPE"), empty when there
  * is none. Never holds a secret. */
 enum { TIDE_ERROR_MESSAGE_MAX = 384, TIDE_ERROR_WORD_MAX = 32 };
 typedef struct tide_error {
