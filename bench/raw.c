@@ -9,6 +9,8 @@
  *   publish       N events, pipelined in batches, two batches in flight
  *   consume       N events by XREADGROUP, two reads in flight, one XACK a read, the type looked at
  *   consume-data  the same with cjson.decode of every payload in the same loop
+ *   dedupe        idempotent publish: the server-side script of tidemill's Redis adapter, as many events a call
+ *   append        append with expected version by its script, one event a call
  *   latency-read  blocking reads of one event after the other, each acked: µs from sending to here
  *   latency-send  1,000 events a second, for latency-read
  */
@@ -25,6 +27,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "broker/redis/redis.h" /* the server-side scripts, so that both sides run the same */
 
 enum { PAYLOAD_SIZE = 200, RATE_PER_SECOND = 1000, LATENCY_WARM_UP = 500 };
 
@@ -113,21 +117,97 @@ static void push(redisContext *redis) {
             fail("write", redis->errstr);
 }
 
-static void publish(const settings *set, bool report) {
+/* The script's arguments: number, event id and payload live in `text` until the command is appended. */
+typedef struct script_text {
+    char key[96], id[40], payload[PAYLOAD_SIZE + 1];
+} script_text;
+
+static size_t add_record(const char **argv, script_text *text, uint64_t number) {
+    snprintf(text->id, sizeof text->id, "00000000-0000-7000-8000-%012" PRIx64, number);
+    make_payload(text->payload, number);
+    const char *record[] = {"8",
+                            "event_id",
+                            text->id,
+                            "event_type",
+                            "OrderPlaced",
+                            "occurred_at",
+                            "2026-01-01T00:00:00.000Z",
+                            "data",
+                            text->payload};
+    memcpy(argv, record, sizeof record);
+    return sizeof record / sizeof *record;
+}
+
+static void append_script(redisContext *redis, const settings *set, uint64_t number, size_t count,
+                          bool dedupe) {
+    static script_text texts[REDIS_SCRIPT_RECORDS_MAX];
+    static const char *argv[8 + REDIS_SCRIPT_RECORDS_MAX * 10];
+    char keys[24], stream_key[96];
+    redis_script script = dedupe ? SCRIPT_DEDUPE : SCRIPT_APPEND;
+    size_t argc = 0;
+    snprintf(keys, sizeof keys, "%zu", dedupe ? 1 + count : 2);
+    argv[argc++] = "EVALSHA";
+    argv[argc++] = redis_script_sha1(script).data;
+    argv[argc++] = keys;
+    argv[argc++] = set->stream;
+    for (size_t i = 0; dedupe && i < count; i++) {
+        snprintf(texts[i].key, sizeof texts[i].key, "{%s}:dedupe:00000000-0000-7000-8000-%012zx",
+                 set->stream, (size_t)number + i);
+        argv[argc++] = texts[i].key;
+    }
+    if (!dedupe) {
+        snprintf(stream_key, sizeof stream_key, "{%s}:version", set->stream);
+        argv[argc++] = stream_key;
+    }
+    argv[argc++] = dedupe ? "60000" : "any";
+    argv[argc++] = "";
+    argv[argc++] = "";
+    for (size_t i = 0; i < count; i++)
+        argc += add_record(argv + argc, &texts[i], number + i);
+    if (redisAppendCommandArgv(redis, (int)argc, argv, NULL) != REDIS_OK)
+        fail("append", redis->errstr);
+}
+
+typedef enum publish_kind { PUBLISH_PLAIN, PUBLISH_DEDUPE, PUBLISH_APPEND } publish_kind;
+
+static void load_scripts(redisContext *redis) {
+    static const redis_script scripts[] = {SCRIPT_DEDUPE, SCRIPT_APPEND};
+    for (size_t i = 0; i < 2; i++) {
+        tide_str text = redis_script_text(scripts[i]);
+        redisReply *reply = redisCommand(redis, "SCRIPT LOAD %b", text.data, text.len);
+        if (!reply || reply->type == REDIS_REPLY_ERROR)
+            fail("script", redis->errstr);
+        freeReplyObject(reply);
+    }
+}
+
+/* Batches of set->batch events, two in flight; each batch is one or more commands. */
+static void publish(const settings *set, publish_kind kind, bool report) {
     redisContext *redis = connect_to(set);
+    if (kind != PUBLISH_PLAIN)
+        load_scripts(redis);
+    size_t a_command = kind == PUBLISH_DEDUPE ? REDIS_SCRIPT_RECORDS_MAX : 1;
     int64_t start = now_ns();
     double cpu = cpu_seconds();
     size_t sent = 0, answered = 0;
     while (answered < set->events) {
         while (sent < set->events && sent - answered < 2 * set->batch) {
             size_t until = sent + set->batch < set->events ? sent + set->batch : set->events;
-            for (; sent < until; sent++)
-                append_event(redis, set->stream, sent);
+            while (sent < until) {
+                size_t count = until - sent < a_command ? until - sent : a_command;
+                if (kind == PUBLISH_PLAIN)
+                    append_event(redis, set->stream, sent);
+                else
+                    append_script(redis, set, sent, count, kind == PUBLISH_DEDUPE);
+                sent += count;
+            }
             push(redis);
         }
         size_t until = answered + set->batch < set->events ? answered + set->batch : set->events;
-        for (; answered < until; answered++)
+        while (answered < until) {
+            answered += until - answered < a_command ? until - answered : a_command;
             freeReplyObject(next_reply(redis));
+        }
     }
     if (report)
         print_rate(set, now_ns() - start, cpu_seconds() - cpu);
@@ -324,9 +404,13 @@ int main(int argc, char **argv) {
     if (!set.figure)
         fail("usage", "bench-raw [--port P] [--stream S] [--events N] [--batch N] FIGURE");
     if (strcmp(set.figure, "fill") == 0)
-        publish(&set, false);
+        publish(&set, PUBLISH_PLAIN, false);
     else if (strcmp(set.figure, "publish") == 0)
-        publish(&set, true);
+        publish(&set, PUBLISH_PLAIN, true);
+    else if (strcmp(set.figure, "dedupe") == 0)
+        publish(&set, PUBLISH_DEDUPE, true);
+    else if (strcmp(set.figure, "append") == 0)
+        publish(&set, PUBLISH_APPEND, true);
     else if (strcmp(set.figure, "consume") == 0)
         consume(&set, false);
     else if (strcmp(set.figure, "consume-data") == 0)

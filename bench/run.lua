@@ -255,7 +255,7 @@ figures = {
   { name = "dedupe", group = "server", title = "idempotent publish / raw C, same script", unit = "events/s",
     goal = ">= 0.8", measure = rates("dedupe", "dedupe", 200000, { raw_batch = 100 }) },
   { name = "append", group = "server", title = "append, expected version / raw C, same script", unit = "events/s",
-    goal = ">= 0.8", measure = rates("append", "append", 100000, { raw_batch = 16 }) },
+    goal = ">= 0.8", measure = rates("append", "append", 100000, { raw_batch = 8 }) },
   { name = "memory", group = "server", title = "resident memory, 100,000th to 1,000,000th event", unit = "KiB",
     goal = "<= 2048", once = true,
     measure = single(function()
