@@ -215,7 +215,11 @@ static void fail_by_loss(redis_op *op, tide_status status, const tide_error *why
                           : "not connected to %s, nothing was written%s%s",
                       broker->place, sep, text);
         break;
-    default: redis_op_fail(op, status, "%s", known ? text : tide_status_text(status));
+    default:
+        if (op->status != TIDE_OK)
+            break;
+        redis_op_fail(op, status, "%s", known ? text : tide_status_text(status));
+        memcpy(op->error.server, why->server, sizeof op->error.server);
     }
 }
 

@@ -466,10 +466,13 @@ static void free_secret(const tide_allocator *alloc, tide_str *text) {
 static void broker_destroy(tide_broker *base) {
     redis_broker *broker = self(base);
     for (uint32_t i = 0; i < broker->link_count; i++) {
-        if (broker->links[i] != NULL) {
+        if (broker->links[i] != NULL)
             redis_link_close(broker->links[i], 0);
+    }
+    /* All are in the list of wants now, which goes with them. */
+    for (uint32_t i = 0; i < broker->link_count; i++) {
+        if (broker->links[i] != NULL)
             redis_link_destroy(broker->links[i]);
-        }
     }
     tide_completion last;
     while (broker_next_completion(base, &last)) {
