@@ -125,8 +125,10 @@ local types = {}
 for type_name in pairs(dead_by_type) do types[#types + 1] = type_name end
 table.sort(types)
 for _, type_name in ipairs(types) do
-  local letter = dead_by_type[type_name].letter
-  row(type_name, dead_by_type[type_name].count, ("at attempt %d: %s"):format(letter.attempts, letter.error or letter.reason))
+  local dead_type = dead_by_type[type_name]
+  local letter = dead_type.letter
+  row(type_name, dead_type.count, ("at attempt %d: %s"):format(letter.attempts,
+    letter.error ~= "" and letter.error or letter.reason))
 end
 print "in all"
 row("handled", handled)

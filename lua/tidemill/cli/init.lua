@@ -176,16 +176,41 @@ function M.check_topic(name)
   if trouble then ui.fail(ui.USAGE, ("the topic name %s"):format(trouble)) end
 end
 
---- Opens a bus and asks the server one question, so that a wrong password or a missing server is said at once.
-function M.connect(options, more)
-  local url = M.url(options)
-  local bus = M.open(url, options, more)
-  local server, err = bus:server()
+local function silent() end
+
+--- Opens a bus and asks the server one question. The library would try again until its time limit; somebody who waits
+-- at a prompt hears of the first refusal at once.
+---@param url string
+---@param options table  of the command
+---@param what? string   put in front of an error
+---@return tidemill.Bus bus
+---@return table server
+function M.connect_to(url, options, what)
+  local bus = M.open(url, options, { log = silent })
+  local server, err
+  local done = false
+  bus:spawn(function()
+    server, err = bus:server()
+    done = true
+  end)
+  while not done do
+    bus:tick(0.02)
+    local ok, why = bus:state()
+    if not done and not ok and (why.code == "TIDE-CONNECT" or why.code == "TIDE-TLS") then
+      err = why
+      done = true
+    end
+  end
   if not server then
     bus:close()
-    ui.fail_with(err)
+    ui.fail_with(err, what)
   end
   return bus, server
+end
+
+--- The same for the URL of the command's options.
+function M.connect(options)
+  return M.connect_to(M.url(options), options)
 end
 
 -- ---- the way out ----
