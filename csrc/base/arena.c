@@ -2,9 +2,8 @@
 /*
  * What it is: the slow paths of the arena: a new block, reset, copies.
  * What it is not: a general allocator; nothing is given back alone.
- * Invariants: [next, limit) is the free end of the current block; blocks of exactly block_size are
- * reusable, larger ones (an object that needs its own) are freed at reset and never become the
- * current block.
+ * Invariants: [next, limit) is the free end of the current block; a block of exactly block_size may
+ * be kept at reset; others (of one object that needs its own) are freed.
  */
 #include "base/arena.h"
 
@@ -66,9 +65,6 @@ void *tide__arena_alloc_slow(tide_arena *arena, size_t size) {
         return NULL;
     bool own = header + size > arena->block_size || size > arena->block_size / 4;
     size_t whole = own ? header + size : arena->block_size;
-    /* A block of its own never has the plain size by chance: reset would then keep it. */
-    if (own && whole == arena->block_size)
-        own = false;
     tide_arena_block *block = tide_alloc(arena->alloc, whole);
     if (block == NULL)
         return NULL;

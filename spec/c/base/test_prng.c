@@ -50,6 +50,18 @@ static void draws_below_a_bound_evenly(void **state) {
     }
 }
 
+/* Without rejection the lowest quarter of the range would come up half of the time, not a third. */
+static void a_large_bound_is_no_less_even(void **state) {
+    (void)state;
+    tide_prng prng;
+    tide_prng_seed(&prng, 9);
+    unsigned low = 0;
+    for (int i = 0; i < 30000; i++) {
+        low += tide_prng_below(&prng, UINT64_C(3) << 62) < UINT64_C(1) << 62;
+    }
+    assert_in_range(low, 9500, 10500);
+}
+
 static void units_lie_from_zero_to_below_one(void **state) {
     (void)state;
     tide_prng prng;
@@ -68,6 +80,7 @@ int main(void) {
         cmocka_unit_test(gives_the_reference_sequence),
         cmocka_unit_test(is_seeded_by_splitmix),
         cmocka_unit_test(draws_below_a_bound_evenly),
+        cmocka_unit_test(a_large_bound_is_no_less_even),
         cmocka_unit_test(units_lie_from_zero_to_below_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

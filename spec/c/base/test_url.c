@@ -483,6 +483,25 @@ static void a_bad_option_from_elsewhere_changes_nothing(void **state) {
     tide_url_deinit(&url);
 }
 
+/* Looks at every block that is given back. */
+static void *look_and_free(void *context, void *ptr, size_t old_size, size_t new_size) {
+    for (size_t i = 0; new_size == 0 && i + sizeof canary - 1 <= old_size; i++) {
+        assert_memory_not_equal((char *)ptr + i, canary, sizeof canary - 1);
+    }
+    return alloc.realloc(context, ptr, old_size, new_size);
+}
+
+static void a_password_is_wiped_before_its_memory_goes(void **state) {
+    (void)state;
+    tide_allocator looking = {look_and_free, alloc.context};
+    tide_url url;
+    assert_int_equal(tide_url_parse(&url, &looking, TIDE_STR("redis://u:cAnArY@h"), NULL), TIDE_OK);
+    tide_field option = {TIDE_STR("name"), TIDE_STR("b")};
+    assert_int_equal(tide_url_merge(&url, &option, 1, NULL), TIDE_OK);
+    assert_str(url.password, canary);
+    tide_url_deinit(&url);
+}
+
 static void every_allocation_may_fail(void **state) {
     (void)state;
     for (uint64_t n = 1;; n++) {
@@ -523,6 +542,7 @@ int main(void) {
         TEST(random_changes_do_no_harm),
         TEST(options_from_elsewhere_replace_those_of_the_url),
         TEST(a_bad_option_from_elsewhere_changes_nothing),
+        TEST(a_password_is_wiped_before_its_memory_goes),
         TEST(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

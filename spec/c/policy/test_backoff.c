@@ -59,6 +59,8 @@ static void jitter_is_the_share_that_is_drawn(void **state) {
     policy.jitter = 1;
     assert_int_equal(tide_backoff_delay_ms(&policy, 1, 0), 0);
     assert_int_equal(tide_backoff_delay_ms(&policy, 1, 0.25), 250);
+    policy.jitter = NAN;
+    assert_int_equal(tide_backoff_delay_ms(&policy, 1, 0), 1000);
 }
 
 static void many_draws_are_spread_evenly(void **state) {
