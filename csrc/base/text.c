@@ -114,8 +114,7 @@ bool tide_u64_parse(tide_str text, uint64_t *number) {
         if (tens > 9 || ones > 9)
             return false;
         unsigned pair = tens * 10 + ones;
-        /* Only the last of ten pairs can overflow, but the check costs nothing measurable. */
-        if (sum > (UINT64_MAX - pair) / 100)
+        if (sum > UINT64_MAX / 100 || (sum == UINT64_MAX / 100 && pair > UINT64_MAX % 100))
             return false;
         sum = sum * 100 + pair;
     }
