@@ -18,8 +18,9 @@ typedef struct tide_consumer tide_consumer;
 #define TIDE_CONSUMER_TAG_BASE (UINT64_C(1) << 63)
 
 /* `number` (1 … TIDE_CONSUMERS_MAX) names its reader link. Options are validated and copied. TIDE_OK, TIDE_ENOMEM, TIDE_OPTION. */
-tide_status tide_consumer_create(tide_consumer **consumer, uint32_t number, const tide_consumer_options *options,
-                                 tide_broker *broker, const tide_env *env, tide_error *error);
+tide_status tide_consumer_create(tide_consumer **consumer, uint32_t number,
+                                 const tide_consumer_options *options, tide_broker *broker,
+                                 const tide_env *env, tide_error *error);
 /* Forgets everything at once: what is unsettled stays pending at the engine. Events still held become stale. */
 void tide_consumer_destroy(tide_consumer *consumer);
 
@@ -31,7 +32,8 @@ int64_t tide_consumer_deadline_us(const tide_consumer *consumer);
 /* The next event to run, oldest first; false when none is ready. It is then running until tide_consumer_settle. */
 bool tide_consumer_next(tide_consumer *consumer, int64_t now_us, tide_event *event);
 /* How a running event ended. TIDE_OK; TIDE_NOTFOUND for a handle that isn't running (settled already, or stale). */
-tide_status tide_consumer_settle(tide_consumer *consumer, uint64_t handle, const tide_verdict *verdict, int64_t now_us);
+tide_status tide_consumer_settle(tide_consumer *consumer, uint64_t handle,
+                                 const tide_verdict *verdict, int64_t now_us);
 
 /* Stops reading, releases what is buffered; running events may still be settled. Idle when none is running and every
  * settlement has been confirmed. */

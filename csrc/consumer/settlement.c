@@ -176,8 +176,11 @@ static bool send_batch(tide_consumer *consumer, int place, int64_t now_us) {
     return true;
 }
 
+/* Nothing more will join a batch soon. */
 static bool window_is_dry(const tide_consumer *consumer) {
     const tide_ledger *ledger = &consumer->ledger;
+    if (consumer->state == TIDE_CONSUMER_STOPPING)
+        return true;
     return consumer->settles == 0 && ledger->counts[TIDE_SLOT_RUNNING] == 0 &&
            ledger->ready.count == 0;
 }
