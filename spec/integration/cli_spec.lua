@@ -149,6 +149,17 @@ describe("URLs at the command (B2)", function()
     assert.is_nil(result.err:find "canary")
   end)
 
+  it("never makes a file only to look into it", function()
+    for _, words in ipairs { { "info", "t" }, { "tail", "t" }, { "doctor" } } do
+      words[#words + 1] = "--url"
+      words[#words + 1] = "file:" .. dir .. "/not%20there.db"
+      local result = cli.run(words)
+      assert.equal(3, result.code)
+      assert_one_line(result)
+      assert.is_nil(shell.read_file(dir .. "/not there.db"))
+    end
+  end)
+
   it("takes the URL from TIDEMILL_URL, and --url over it", function()
     local result = cli.run({ "doctor", "--json" }, { env = { TIDEMILL_URL = "memory:" } })
     assert.equal(0, result.code, result.err)

@@ -280,7 +280,7 @@ local MARKS = { ok = { "green", "ok" }, warn = { "yellow", "warning" }, error = 
 
 function M.run(options, cli)
   for _, topic in ipairs(options.topic) do cli.check_topic(topic) end
-  local bus, server = cli.connect(options)
+  local bus, server = cli.connect(options, true)
   local findings, add = reporter()
   local url = bus.url
   if options.insecure and not url:find "insecure" then url = url .. (url:find "?" and "&" or "?") .. "insecure=1" end

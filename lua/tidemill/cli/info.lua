@@ -91,7 +91,7 @@ end
 
 function M.run(options, cli)
   for _, topic in ipairs(options.topic) do cli.check_topic(topic) end
-  local bus = cli.connect(options)
+  local bus = cli.connect(options, true)
   local code = ui.OK
   local found = json.array {}
   for index, topic in ipairs(options.topic) do

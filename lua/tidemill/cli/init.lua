@@ -176,6 +176,18 @@ function M.check_topic(name)
   if trouble then ui.fail(ui.USAGE, ("the topic name %s"):format(trouble)) end
 end
 
+--- Ends a command that only reads when its file isn't there: opening would create it.
+---@param url string
+---@param what? string  put in front
+function M.check_file(url, what)
+  local path = url:match "^file:([^?#]*)"
+  if not path or path == "" then return end
+  path = path:gsub("^//(/)", "%1"):gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
+  local file, err = io.open(path, "rb")
+  if not file then ui.fail(ui.UNREACHABLE, (what and what .. ": " or "") .. err) end
+  file:close()
+end
+
 local function silent() end
 
 --- Opens a bus and asks the server one question. The library would try again until its time limit; somebody who waits
@@ -209,8 +221,15 @@ function M.connect_to(url, options, what)
 end
 
 --- The same for the URL of the command's options.
-function M.connect(options)
-  return M.connect_to(M.url(options), options)
+---@param options table
+---@param reads_only? boolean  a file that isn't there is an error
+function M.connect(options, reads_only)
+  local url = M.url(options)
+  if reads_only then
+    M.open(url, options):close()
+    M.check_file(url)
+  end
+  return M.connect_to(url, options)
 end
 
 -- ---- the way out ----

@@ -502,6 +502,9 @@ function M.run(options, cli)
     ui.fail(ui.USAGE, "TO is memory:, which would be gone at once")
   end
   for _, topic in ipairs(split_list(options.topics)) do cli.check_topic(topic) end
+  cli.open(options.from, options):close()
+  cli.open(options.to, options):close()
+  cli.check_file(options.from, "FROM")
   local source = side_of("FROM", options.from, options, cli)
   local streams, only_topics = plan(source, options)
   local keys = kv_keys(source, options, only_topics)

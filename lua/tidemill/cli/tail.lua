@@ -149,7 +149,7 @@ function M.run(options, cli)
     ui.fail(ui.USAGE, ("--from wants a stream id such as 1700000000000-0, not '%s'"):format(shown))
   end
   cli.check_topic(options.topic)
-  local bus = cli.connect(options)
+  local bus = cli.connect(options, true)
   local streams, key = bus.streams, options.topic
   local matches = matcher(options.type)
   local show = options.json and print_json or print_line
