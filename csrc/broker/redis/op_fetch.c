@@ -469,4 +469,5 @@ const redis_op_class redis_recover_class = {
     .encode = encode_recover,
     .reply = reply_fetch,
     .complete = complete_recover,
+    .writes = true, /* entries may have changed hands */
 };

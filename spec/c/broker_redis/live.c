@@ -54,6 +54,30 @@ static bool is_installed(const char *program) {
     return access(path, X_OK) == 0;
 }
 
+/* Whether it is our child that answers there, and not another server that took the port first: tests flush it. */
+static bool is_ours(const live *l, int fd) {
+    static const char ask[] = "INFO server\r\n";
+    if (send(fd, ask, sizeof ask - 1, MSG_NOSIGNAL) != (ssize_t)sizeof ask - 1)
+        return false;
+    char text[16384];
+    size_t len = 0;
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "\nprocess_id:%d\r", l->pid);
+    while (len < sizeof text - 1) {
+        struct pollfd one = {.fd = fd, .events = POLLIN};
+        if (poll(&one, 1, 2000) != 1)
+            return false;
+        ssize_t n = recv(fd, text + len, sizeof text - 1 - len, 0);
+        if (n <= 0)
+            return false;
+        len += (size_t)n;
+        text[len] = '\0';
+        if (strstr(text, wanted) != NULL)
+            return true;
+    }
+    return false;
+}
+
 bool live_server_start(live *l, const char *program) {
     memset(l, 0, sizeof *l);
     for (int i = 0; i < FDS; i++)
@@ -79,9 +103,9 @@ bool live_server_start(live *l, const char *program) {
         for (int i = 0; i < 200; i++) {
             int fd = socket(AF_INET, SOCK_STREAM, 0);
             struct sockaddr_in to = address(l->port);
-            int connected = connect(fd, (struct sockaddr *)&to, sizeof to);
+            bool ours = connect(fd, (struct sockaddr *)&to, sizeof to) == 0 && is_ours(l, fd);
             close(fd);
-            if (connected == 0)
+            if (ours)
                 return true;
             int status;
             if (waitpid(l->pid, &status, WNOHANG) == l->pid)

@@ -2,6 +2,7 @@
 /* Every operation against real servers: each test runs on Redis and on Valkey, where they are installed. */
 #include "rig.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -618,6 +619,30 @@ static void finds_its_way_back_after_cuts(void **state) {
     assert_int_equal(length_of("orders"), 5);
 }
 
+/* F10: a server that stands still. */
+static void no_late_reply_meets_a_new_command(void **state) {
+    (void)state;
+    publish_one("orders", "a", "1");
+    tide_field field = {str("data"), str("late")};
+    tide_record record = {&field, 1, {"", 0}};
+    tide_op op = publish_op(1, "orders", &record, 1);
+    op.timeout_ms = 300;
+    tide_completion done;
+    assert_int_equal(kill(server.pid, SIGSTOP), 0);
+    live_run(&server, &op, &done, TIDE_TIMEOUT);
+    /* Not answered and not even greeted meanwhile. */
+    live_run(&server, &op, &done, TIDE_DISCONNECTED);
+    assert_int_equal(kill(server.pid, SIGCONT), 0);
+    tide_op get = {.kind = TIDE_OP_KV, .tag = 9};
+    get.as.kv.verb = TIDE_KV_INCREMENT;
+    get.as.kv.key = str("n");
+    get.as.kv.amount = 41;
+    live_run(&server, &get, &done, TIDE_OK);
+    assert_int_equal(done.as.kv.integer, 41);
+    /* The one that was sent may be there, the other can't be. */
+    assert_in_range(length_of("orders"), 1, 2);
+}
+
 static void knows_the_gone_by_script(void **state) {
     (void)state;
     ensure("orders", "g");
@@ -703,6 +728,7 @@ static const struct CMUnitTest tests[] = {
     LIVE(interrupts_blocked_fetches),
     LIVE(unblocked_or_nogroup_when_the_stream_is_deleted),
     LIVE(finds_its_way_back_after_cuts),
+    LIVE(no_late_reply_meets_a_new_command),
     LIVE(knows_the_gone_by_script),
     LIVE(scripts_have_the_sha1_that_the_server_computes),
     LIVE(names_what_a_user_lacks),
