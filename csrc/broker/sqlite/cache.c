@@ -74,7 +74,7 @@ static tide_status read_stream(tide__sq_store *store, tide__sq_stream *stream) {
         stream->deleted = tide__sq_column_id(statement, 4);
         stream->added = (uint64_t)sqlite3_column_int64(statement, 6);
         stream->length = (uint64_t)sqlite3_column_int64(statement, 7);
-        stream->version = (uint64_t)sqlite3_column_int64(statement, 8);
+        stream->version = sqlite3_column_int64(statement, 8);
     }
     sqlite3_reset(statement);
     return code == SQLITE_ROW || code == SQLITE_DONE ? TIDE_OK : store->failure.status;
@@ -96,6 +96,7 @@ tide_status tide__sq_stream_get(tide__sq_store *store, tide_str name, tide__sq_s
     stream->name = copy;
     stream->hash = hash;
     stream->size = sizeof *stream + name.len + 1;
+    stream->version = -1;
     tide_status status = read_stream(store, stream);
     if (status != TIDE_OK) {
         tide_free(store->alloc, stream, stream->size);
@@ -196,7 +197,7 @@ tide_status tide__sq_stream_delete(tide__sq_store *store, tide__sq_stream *strea
     sqlite3_reset(anchored);
     if (code != SQLITE_ROW)
         return store->failure.status;
-    if (!keep && stream->version == 0) {
+    if (!keep && stream->version < 0) {
         status = run_with_id(store, TIDE__SQ_STREAM_DROP, stream->id);
         stream->id = 0;
         stream->dirty = false;
@@ -399,7 +400,7 @@ static tide_status write_stream(tide__sq_store *store, tide__sq_stream *stream) 
     tide__sq_bind_id(statement, 5, stream->deleted);
     sqlite3_bind_int64(statement, 7, (int64_t)stream->added);
     sqlite3_bind_int64(statement, 8, (int64_t)stream->length);
-    sqlite3_bind_int64(statement, 9, (int64_t)stream->version);
+    sqlite3_bind_int64(statement, 9, stream->version);
     tide_status status = tide__sq_run(store, statement);
     if (status == TIDE_OK)
         stream->dirty = false;

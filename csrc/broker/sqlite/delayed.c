@@ -7,47 +7,62 @@
  */
 #include "broker/sqlite/internal.h"
 
-static tide_status cancel(tide__sq_store *store, const tide__sq_stream *stream, tide_str event_id,
-                          bool *cancelled) {
-    sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_DELAYED_CANCEL);
+static tide_status is_delayed(tide__sq_store *store, const tide__sq_stream *stream,
+                              tide_str event_id, bool *found) {
+    sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_DELAYED_GET);
     if (statement == NULL)
         return store->failure.status;
     sqlite3_bind_int64(statement, 1, stream->id);
     tide__sq_bind_text(statement, 2, event_id);
-    tide_status status = tide__sq_run(store, statement);
-    *cancelled = status == TIDE_OK && sqlite3_changes(store->db) > 0;
-    if (*cancelled)
-        store->wrote = true;
-    return status;
+    int code = tide__sq_step(store, statement);
+    *found = code == SQLITE_ROW;
+    sqlite3_reset(statement);
+    return code == SQLITE_ROW || code == SQLITE_DONE ? TIDE_OK : store->failure.status;
 }
 
 tide_status tide__sq_delay(tide__sq_store *store, tide__sq_stream *stream, int64_t due_ms,
-                           tide_str event_id, tide_str packed) {
-    tide_status status = TIDE_OK;
-    bool replaced = false;
-    if (event_id.len > 0)
-        status = cancel(store, stream, event_id, &replaced);
-    sqlite3_stmt *statement =
-        status == TIDE_OK ? tide__sq_statement_of(store, TIDE__SQ_DELAYED_PUT) : NULL;
+                           tide_str event_id, tide_str packed, uint64_t max_len, bool exact,
+                           bool *duplicate) {
+    tide_status status = is_delayed(store, stream, event_id, duplicate);
+    if (status != TIDE_OK || *duplicate)
+        return status;
+    sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_DELAYED_PUT);
     if (statement == NULL)
         return store->failure.status;
+    int64_t trim = max_len > INT64_MAX ? INT64_MAX : (int64_t)max_len;
     sqlite3_bind_int64(statement, 1, stream->id);
     sqlite3_bind_int64(statement, 2, due_ms);
-    if (event_id.len > 0)
-        tide__sq_bind_text(statement, 3, event_id);
-    else
-        sqlite3_bind_null(statement, 3);
+    tide__sq_bind_text(statement, 3, event_id);
     tide__sq_bind_blob(statement, 4, packed);
+    sqlite3_bind_int64(statement, 5, exact ? -trim : trim);
     store->wrote = true;
     return tide__sq_run(store, statement);
 }
 
 tide_status tide__sq_do_cancel(tide__sq_store *store, tide__sq_work *work) {
+    const tide_op_cancel *op = &work->op.as.cancel;
     tide__sq_stream *stream;
-    tide_status status = tide__sq_stream_get(store, work->op.as.cancel.stream, &stream);
+    work->out.flag = false;
+    tide_status status = tide__sq_stream_get(store, op->stream, &stream);
     if (status != TIDE_OK || stream->id == 0)
         return status;
-    return cancel(store, stream, work->op.as.cancel.event_id, &work->out.flag);
+    sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_DELAYED_CANCEL);
+    if (statement == NULL)
+        return store->failure.status;
+    sqlite3_bind_int64(statement, 1, stream->id);
+    tide__sq_bind_text(statement, 2, op->event_id);
+    status = tide__sq_run(store, statement);
+    if (status != TIDE_OK || sqlite3_changes(store->db) == 0)
+        return status;
+    work->out.flag = true;
+    store->wrote = true;
+    /* It was never published: its id may be used again. */
+    statement = tide__sq_statement_of(store, TIDE__SQ_DEDUPE_FORGET);
+    if (statement == NULL)
+        return store->failure.status;
+    sqlite3_bind_int64(statement, 1, stream->id);
+    tide__sq_bind_text(statement, 2, op->event_id);
+    return tide__sq_run(store, statement);
 }
 
 /* Moves the first one when it is due. `more` is false when none is due; `next_due_ms` then says when. */
@@ -76,7 +91,11 @@ static tide_status promote_first(tide__sq_store *store, tide__sq_stream *stream,
         status = TIDE_LIMIT;
     if (status == TIDE_OK)
         status = tide__sq_append(store, stream, id, tide__sq_column_str(due, 2));
+    int64_t trim = sqlite3_column_int64(due, 3);
     sqlite3_reset(due);
+    if (status == TIDE_OK)
+        status = tide__sq_retain(store, stream, trim < 0 ? 0 - (uint64_t)trim : (uint64_t)trim,
+                                 trim < 0);
     sqlite3_stmt *drop =
         status == TIDE_OK ? tide__sq_statement_of(store, TIDE__SQ_DELAYED_DROP) : NULL;
     if (drop == NULL)

@@ -54,8 +54,8 @@ tide_status tide__sq_do_ensure(tide__sq_store *store, tide__sq_work *work) {
 
 /* ---- reading ---- */
 
-static tide_status make_pending(tide__sq_store *store, int64_t group, tide_id id, int64_t member,
-                                int64_t delivered_ms, int64_t attempts) {
+tide_status tide__sq_pending_put(tide__sq_store *store, int64_t group, tide_id id, int64_t member,
+                                 int64_t delivered_ms, int64_t attempts) {
     sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_PENDING_PUT);
     if (statement == NULL)
         return store->failure.status;
@@ -68,7 +68,7 @@ static tide_status make_pending(tide__sq_store *store, int64_t group, tide_id id
     return tide__sq_run(store, statement);
 }
 
-static tide_status drop_pending(tide__sq_store *store, int64_t group, tide_id id, bool *dropped) {
+tide_status tide__sq_pending_drop(tide__sq_store *store, int64_t group, tide_id id, bool *dropped) {
     sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_PENDING_DROP);
     if (statement == NULL)
         return store->failure.status;
@@ -82,8 +82,8 @@ static tide_status drop_pending(tide__sq_store *store, int64_t group, tide_id id
 }
 
 /* Adds the entry `id` to the rows; `found` false when it is gone. */
-static tide_status add_entry(tide__sq_store *store, const tide__sq_stream *stream, tide_id id,
-                             uint32_t attempt, tide__sq_rows *rows, bool *found) {
+tide_status tide__sq_add_entry(tide__sq_store *store, const tide__sq_stream *stream, tide_id id,
+                               uint32_t attempt, tide__sq_rows *rows, bool *found) {
     sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_ENTRY_GET);
     if (statement == NULL)
         return store->failure.status;
@@ -128,7 +128,7 @@ tide_status tide__sq_read_new(tide__sq_store *store, tide__sq_stream *stream, ti
         if (status == TIDE_OK)
             status = tide__sq_group_advance(store, stream, group, id);
         if (status == TIDE_OK && !no_ack)
-            status = make_pending(store, group->id, id, member->id, store->now_ms, 1);
+            status = tide__sq_pending_put(store, group->id, id, member->id, store->now_ms, 1);
     }
     sqlite3_reset(entries);
     if (rows->count > 0) {
@@ -214,10 +214,11 @@ tide_status tide__sq_read_history(tide__sq_store *store, tide__sq_stream *stream
         if (rows->count > 0 && rows->used > TIDE__SQ_BATCH_BYTES_MAX)
             break;
         bool found;
-        status = add_entry(store, stream, row->id, attempt_of(row->attempts + 1), rows, &found);
+        status =
+            tide__sq_add_entry(store, stream, row->id, attempt_of(row->attempts + 1), rows, &found);
         if (status == TIDE_OK && found)
-            status = make_pending(store, group->id, row->id, member->id, store->now_ms,
-                                  row->attempts + 1);
+            status = tide__sq_pending_put(store, group->id, row->id, member->id, store->now_ms,
+                                          row->attempts + 1);
         else if (status == TIDE_OK)
             status = tide__sq_rows_add_gone(rows, row->id, attempt_of(row->attempts));
     }
@@ -275,15 +276,25 @@ static tide_status move_away(tide__sq_store *store, tide__sq_work *work, tide__s
     tide_status status = exists_pending(store, group->id, item->id, &pending);
     if (status != TIDE_OK)
         return status;
-    if (!pending) {
-        *result = TIDE_NOTFOUND;
+    if (!pending) /* somebody settled it already: done is done */
         return TIDE_OK;
-    }
     if (item->kind == TIDE_SETTLE_DELAY) {
         int64_t delay_ms = item->delay_ms > 0 ? item->delay_ms : 0;
         int64_t due_ms =
             delay_ms > INT64_MAX - store->now_ms ? INT64_MAX : store->now_ms + delay_ms;
-        status = tide__sq_delay(store, stream, due_ms, (tide_str){NULL, 0}, work->packed[i]);
+        /* Its own name: two groups may both delay the same event, and neither is a delayed publish. */
+        char *name = tide__sq_take(store, sizeof "retry//" + op->group.len + TIDE_ID_TEXT_MAX);
+        if (name == NULL)
+            return TIDE_ENOMEM;
+        bool duplicate;
+        size_t len = 6;
+        memcpy(name, "retry/", 6);
+        memcpy(name + len, op->group.data, op->group.len);
+        len += op->group.len;
+        name[len++] = '/';
+        len += tide_id_format(name + len, item->id);
+        status = tide__sq_delay(store, stream, due_ms, (tide_str){name, len}, work->packed[i], 0,
+                                false, &duplicate);
     } else {
         tide__sq_stream *dead;
         tide_id id = {0, 0};
@@ -302,7 +313,7 @@ static tide_status move_away(tide__sq_store *store, tide__sq_work *work, tide__s
             tide__sq_touch_stream(store, dead);
     }
     if (status == TIDE_OK)
-        status = drop_pending(store, group->id, item->id, &pending);
+        status = tide__sq_pending_drop(store, group->id, item->id, &pending);
     return status;
 }
 
@@ -316,13 +327,14 @@ static tide_status set_pending(tide__sq_store *store, tide__sq_group *group,
     sqlite3_bind_int64(statement, 1, group->id);
     tide__sq_bind_id(statement, 2, item->id);
     sqlite3_bind_int64(statement, 4, member->id);
-    /* Released: idle since ever, so that anyone may claim it at once. */
-    sqlite3_bind_int64(statement, 5, item->kind == TIDE_SETTLE_RELEASE ? 0 : store->now_ms);
+    /* Released: idle for a day, so that anyone may claim it at once. */
+    int64_t idle_ms = item->kind == TIDE_SETTLE_RELEASE ? 86400000 : 0;
+    sqlite3_bind_int64(statement, 5, store->now_ms - idle_ms);
     sqlite3_bind_int64(statement, 6, item->attempt);
     tide_status status = tide__sq_run(store, statement);
     if (status == TIDE_OK && sqlite3_changes(store->db) > 0)
         store->wrote = true;
-    else
+    else if (item->kind == TIDE_SETTLE_ATTEMPT) /* only a count that can't be kept is news */
         *result = TIDE_NOTFOUND;
     return status;
 }
@@ -335,7 +347,7 @@ tide_status tide__sq_do_settle(tide__sq_store *store, tide__sq_work *work) {
     tide_status status = find_group(store, op->stream, op->group, &stream, &group);
     if (status == TIDE_OK && group != NULL)
         status = tide__sq_member_get(store, group, op->consumer, false, &member, NULL);
-    tide_status *results = work->out.settle;
+    tide_status *results = work->out.settle, failed = TIDE_OK;
     for (size_t i = 0; i < op->item_count && status == TIDE_OK; i++) {
         const tide_settlement *item = &op->items[i];
         bool dropped;
@@ -343,14 +355,21 @@ tide_status tide__sq_do_settle(tide__sq_store *store, tide__sq_work *work) {
         if (group == NULL) /* acknowledged is what it is, then */
             results[i] = item->kind == TIDE_SETTLE_ACK ? TIDE_OK : TIDE_NOGROUP;
         else if (item->kind == TIDE_SETTLE_ACK)
-            status = drop_pending(store, group->id, item->id, &dropped);
+            status = tide__sq_pending_drop(store, group->id, item->id, &dropped);
         else if (item->kind == TIDE_SETTLE_DEAD || item->kind == TIDE_SETTLE_DELAY)
             status = move_away(store, work, stream, group, i, &results[i]);
         else if (member == NULL)
-            results[i] = TIDE_NOTFOUND;
+            results[i] = item->kind == TIDE_SETTLE_ATTEMPT ? TIDE_NOTFOUND : TIDE_OK;
         else
             status = set_pending(store, group, member, item, &results[i]);
+        if (results[i] != TIDE_OK && results[i] != TIDE_NOTFOUND)
+            failed = results[i];
     }
+    if (status == TIDE_OK && failed == TIDE_NOGROUP)
+        return refuse_no_group(store, work, op->stream, op->group);
+    if (status == TIDE_OK && failed != TIDE_OK)
+        return tide__sq_refuse(store, work, failed, NULL, "%.*s can't take dead letters",
+                               (int)op->dead_letters.len, op->dead_letters.data);
     return status;
 }
 
@@ -413,7 +432,7 @@ tide_status tide__sq_autoclaim(tide__sq_store *store, tide__sq_stream *stream,
         bool idle = store->now_ms - row->delivered_ms >= min_idle_ms, found = false;
         int64_t attempts = just_id ? row->attempts : row->attempts + 1;
         size_t before = rows->count, used = rows->used, fields = rows->field_count;
-        status = add_entry(store, stream, row->id, attempt_of(attempts), rows, &found);
+        status = tide__sq_add_entry(store, stream, row->id, attempt_of(attempts), rows, &found);
         if (status != TIDE_OK)
             break;
         if (!found) {
@@ -423,14 +442,15 @@ tide_status tide__sq_autoclaim(tide__sq_store *store, tide__sq_stream *stream,
             if (*deleted == NULL)
                 return TIDE_ENOMEM;
             (*deleted)[(*deleted_count)++] = row->id;
-            status = drop_pending(store, group->id, row->id, &dropped);
+            status = tide__sq_pending_drop(store, group->id, row->id, &dropped);
             done++;
         } else if (!idle) { /* looked at only to see whether it is there */
             rows->count = before;
             rows->used = used;
             rows->field_count = fields;
         } else {
-            status = make_pending(store, group->id, row->id, member->id, store->now_ms, attempts);
+            status = tide__sq_pending_put(store, group->id, row->id, member->id, store->now_ms,
+                                          attempts);
             member->active_ms = store->now_ms;
             done++;
         }

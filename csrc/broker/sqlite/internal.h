@@ -63,7 +63,7 @@ enum {
     X(STREAM_GET, "SELECT id, alive, last_ms, last_seq, deleted_ms, deleted_seq, added, length, "  \
                   "version FROM streams WHERE name = ?1")                                          \
     X(STREAM_NEW, "INSERT INTO streams(name, alive, last_ms, last_seq, deleted_ms, deleted_seq, "  \
-                  "added, length, version) VALUES(?1, ?2, 0, 0, 0, 0, 0, 0, 0)")                   \
+                  "added, length, version) VALUES(?1, ?2, 0, 0, 0, 0, 0, 0, -1)")                  \
     X(STREAM_PUT, "UPDATE streams SET alive = ?2, last_ms = ?3, last_seq = ?4, deleted_ms = ?5, "  \
                   "deleted_seq = ?6, added = ?7, length = ?8, version = ?9 WHERE id = ?1")         \
     X(STREAM_DROP, "DELETE FROM streams WHERE id = ?1")                                            \
@@ -104,6 +104,7 @@ enum {
     X(MEMBER_LIST, "SELECT c.id, c.name, c.seen_ms, c.active_ms, (SELECT count(*) FROM pending "   \
                    "p WHERE p.grp = ?1 AND p.consumer = c.id) FROM consumers c WHERE c.grp = ?1 "  \
                    "ORDER BY c.name")                                                              \
+    X(MEMBER_COUNT, "SELECT count(*) FROM consumers WHERE grp = ?1")                               \
     X(PENDING_PUT, "INSERT OR REPLACE INTO pending(grp, ms, seq, consumer, delivered_ms, "         \
                    "attempts) VALUES(?1, ?2, ?3, ?4, ?5, ?6)")                                     \
     X(PENDING_GET, "SELECT consumer, delivered_ms, attempts FROM pending WHERE grp = ?1 AND "      \
@@ -123,14 +124,33 @@ enum {
                     "LIMIT 1")                                                                     \
     X(PENDING_DROP_MEMBER, "DELETE FROM pending WHERE grp = ?1 AND consumer = ?2")                 \
     X(PENDING_DROP_GROUP, "DELETE FROM pending WHERE grp = ?1")                                    \
-    X(DELAYED_PUT, "INSERT INTO delayed(stream, due_ms, event_id, fields) VALUES(?1, ?2, ?3, ?4)") \
+    X(DELAYED_PUT,                                                                                 \
+      "INSERT INTO delayed(stream, due_ms, event_id, fields, max_len) VALUES(?1, ?2, ?3, ?4, ?5)") \
+    X(DELAYED_GET, "SELECT 1 FROM delayed WHERE stream = ?1 AND event_id = ?2")                    \
+    X(DELAYED_COUNT, "SELECT count(*) FROM delayed WHERE stream = ?1")                             \
+    X(DELAYED_LIST, "SELECT id, due_ms, event_id, fields FROM delayed WHERE stream = ?1 ORDER BY " \
+                    "due_ms, id LIMIT ?3 OFFSET ?2")                                               \
+    X(DELAYED_BY_EVENT, "SELECT fields, max_len FROM delayed WHERE stream = ?1 AND event_id = ?2") \
+    X(DELAYED_NAMES,                                                                               \
+      "SELECT name FROM streams WHERE id IN (SELECT stream FROM delayed) ORDER BY name")           \
+    X(DELAYED_DROP_ALL, "DELETE FROM delayed WHERE stream = ?1")                                   \
+    X(FLUSH_ENTRIES, "DELETE FROM entries")                                                        \
+    X(FLUSH_PENDING, "DELETE FROM pending")                                                        \
+    X(FLUSH_CONSUMERS, "DELETE FROM consumers")                                                    \
+    X(FLUSH_GROUPS, "DELETE FROM groups")                                                          \
+    X(FLUSH_DELAYED, "DELETE FROM delayed")                                                        \
+    X(FLUSH_DEDUPE, "DELETE FROM dedupe")                                                          \
+    X(FLUSH_KV, "DELETE FROM kv")                                                                  \
+    X(FLUSH_STREAMS, "DELETE FROM streams")                                                        \
     X(DELAYED_CANCEL, "DELETE FROM delayed WHERE stream = ?1 AND event_id = ?2")                   \
-    X(DELAYED_DUE, "SELECT id, due_ms, fields FROM delayed WHERE stream = ?1 "                     \
+    X(DELAYED_DUE, "SELECT id, due_ms, fields, max_len FROM delayed WHERE stream = ?1 "            \
                    "ORDER BY due_ms, id LIMIT 1")                                                  \
     X(DELAYED_DROP, "DELETE FROM delayed WHERE id = ?1")                                           \
     X(DEDUPE_GET, "SELECT ms, seq, expires_ms FROM dedupe WHERE stream = ?1 AND event_id = ?2")    \
     X(DEDUPE_PUT, "INSERT OR REPLACE INTO dedupe(stream, event_id, ms, seq, expires_ms) "          \
                   "VALUES(?1, ?2, ?3, ?4, ?5)")                                                    \
+    X(DEDUPE_FORGET,                                                                               \
+      "DELETE FROM dedupe WHERE stream = ?1 AND event_id = ?2 AND ms = 0 AND seq = 0")             \
     X(DEDUPE_PURGE,                                                                                \
       "DELETE FROM dedupe WHERE (stream, event_id) IN (SELECT stream, event_id FROM "              \
       "dedupe WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)")                               \
@@ -193,7 +213,7 @@ struct tide__sq_stream {
     tide_id deleted; /* largest id ever deleted one by one */
     uint64_t added;
     uint64_t length;
-    uint64_t version;
+    int64_t version; /* entries appended with a version; -1: none yet, then it is the length */
     size_t size;
     tide_str name;
 };
@@ -435,6 +455,8 @@ typedef struct tide__sq_rows {
     size_t field_count;
 } tide__sq_rows;
 
+/* Of a row that isn't gone; valid until the next row is added. */
+tide_str tide__sq_row_blob(const tide__sq_rows *rows, size_t index);
 void tide__sq_rows_init(tide__sq_rows *rows, tide__sq_store *store);
 void tide__sq_rows_deinit(tide__sq_rows *rows);
 tide_status tide__sq_rows_add(tide__sq_rows *rows, tide_id id, uint32_t attempt, tide_str blob);
@@ -454,8 +476,19 @@ tide_status tide__sq_trim_length(tide__sq_store *store, tide__sq_stream *stream,
 /* Deletes those below `min`, likewise. */
 tide_status tide__sq_trim_below(tide__sq_store *store, tide__sq_stream *stream, tide_id min,
                                 uint64_t limit, uint64_t *deleted);
+/* Puts an entry aside; `duplicate` when its event id is put aside already. */
 tide_status tide__sq_delay(tide__sq_store *store, tide__sq_stream *stream, int64_t due_ms,
-                           tide_str event_id, tide_str packed);
+                           tide_str event_id, tide_str packed, uint64_t max_len, bool exact,
+                           bool *duplicate);
+/* Trims as the operation and the URL's options say; approximately, so that most publishes delete nothing. */
+tide_status tide__sq_retain(tide__sq_store *store, tide__sq_stream *stream, uint64_t max_len,
+                            bool exact);
+/* group.c: single pending entries, and an entry by its id (`found` false when it is gone). */
+tide_status tide__sq_pending_put(tide__sq_store *store, int64_t group, tide_id id, int64_t member,
+                                 int64_t delivered_ms, int64_t attempts);
+tide_status tide__sq_pending_drop(tide__sq_store *store, int64_t group, tide_id id, bool *dropped);
+tide_status tide__sq_add_entry(tide__sq_store *store, const tide__sq_stream *stream, tide_id id,
+                               uint32_t attempt, tide__sq_rows *rows, bool *found);
 /* group.c: what XAUTOCLAIM and RECOVER do. `deleted` gets the ids that were gone, in the arena. */
 tide_status tide__sq_autoclaim(tide__sq_store *store, tide__sq_stream *stream,
                                tide__sq_group *group, tide__sq_member *member, int64_t min_idle_ms,
@@ -494,6 +527,8 @@ struct tide__sq_wait {
     tide_op op;          /* strings in `memory` */
     tide_str *streams;   /* that it waits for, in `memory` */
     size_t stream_count;
+    tide_id *after; /* of a command: what its ids were at its first run; the job's while IN_JOB */
+    bool after_known;
     char *memory;
     size_t memory_size;
 };

@@ -123,12 +123,17 @@ tide_status tide__sq_do_kv(tide__sq_store *store, tide__sq_work *work) {
     if (status != TIDE_OK)
         return status;
     work->out.kv.found = row.found;
-    work->out.kv.value = row.value;
-    work->out.kv.ttl_ms = row.found && row.expires_ms != 0 ? row.expires_ms - store->now_ms : -1;
+    work->out.kv.value = (tide_str){"", 0};
+    work->out.kv.ttl_ms = -1;
     bool same = row.found && tide_str_equal(row.value, op->expected);
     switch (op->verb) {
-    case TIDE_KV_GET: return TIDE_OK;
+    case TIDE_KV_GET:
+        work->out.kv.value = row.value;
+        if (row.found && row.expires_ms != 0)
+            work->out.kv.ttl_ms = row.expires_ms - store->now_ms;
+        return TIDE_OK;
     case TIDE_KV_ADD:
+        work->out.kv.value = row.value;
         if (row.found)
             return tide__sq_refuse(store, work, TIDE_EXISTS, NULL, "%.*s has a value already",
                                    (int)op->key.len, op->key.data);
@@ -136,6 +141,7 @@ tide_status tide__sq_do_kv(tide__sq_store *store, tide__sq_work *work) {
     case TIDE_KV_SET: return put(store, op->key, op->value, until(store, op->ttl_ms));
     case TIDE_KV_REPLACE:
     case TIDE_KV_DELETE_IF:
+        work->out.kv.value = same ? (tide_str){"", 0} : row.value;
         if (!same)
             return tide__sq_refuse(store, work, TIDE_CONFLICT, NULL, "%.*s has %s value",
                                    (int)op->key.len, op->key.data, row.found ? "another" : "no");

@@ -132,8 +132,8 @@ tide_status tide__sq_trim_below(tide__sq_store *store, tide__sq_stream *stream, 
 }
 
 /* What the operation and the URL's options ask for; approximately, so that most publishes delete nothing. */
-static tide_status retain(tide__sq_store *store, tide__sq_stream *stream, uint64_t max_len,
-                          bool exact) {
+tide_status tide__sq_retain(tide__sq_store *store, tide__sq_stream *stream, uint64_t max_len,
+                            bool exact) {
     uint64_t deleted;
     tide_status status = TIDE_OK;
     if (store->max_len > 0 && (max_len == 0 || store->max_len < max_len)) {
@@ -233,28 +233,8 @@ static tide_status refuse_version(tide__sq_store *store, tide__sq_work *work, ui
                            op->stream.data, expected, (unsigned long long)version);
 }
 
-/* Everything whose event id is known already gets its result; TIDE_OK and the number of the others. */
-static tide_status mark_duplicates(tide__sq_store *store, tide__sq_work *work,
-                                   const tide__sq_stream *stream, size_t *fresh) {
-    *fresh = 0;
-    for (size_t i = 0; i < work->op.as.publish.record_count; i++) {
-        bool found = false;
-        tide_id id = {0, 0};
-        if (work->records[i].event_id.len > 0) {
-            tide_status status =
-                find_duplicate(store, stream, work->records[i].event_id, &found, &id);
-            if (status != TIDE_OK)
-                return status;
-        }
-        work->out.publish.results[i] =
-            (tide_publish_result){.status = TIDE_OK, .id = id, .duplicate = found};
-        *fresh += !found;
-    }
-    return TIDE_OK;
-}
-
 static tide_status publish_one(tide__sq_store *store, tide__sq_work *work, tide__sq_stream *stream,
-                               size_t i, int64_t due_ms) {
+                               size_t i, int64_t due_ms, uint64_t *version) {
     const tide_op_publish *op = &work->op.as.publish;
     tide__sq_record *record = &work->records[i];
     tide_publish_result *result = &work->out.publish.results[i];
@@ -268,13 +248,16 @@ static tide_status publish_one(tide__sq_store *store, tide__sq_work *work, tide_
     }
     tide_id id = {0, 0};
     if (due_ms != 0) {
-        status = tide__sq_delay(store, stream, due_ms, record->event_id, record->packed);
+        status = tide__sq_delay(store, stream, due_ms, record->event_id, record->packed,
+                                op->max_len, op->max_len_exact, &result->duplicate);
+        if (status != TIDE_OK || result->duplicate)
+            return status;
     } else {
         tide_str packed = record->packed;
         if (op->expect != TIDE_EXPECT_NONE) {
             /* The record was packed with room for its version. */
             char *end = (char *)(uintptr_t)packed.data + packed.len;
-            packed.len += tide__sq_pack_version(end, stream->version + 1);
+            packed.len += tide__sq_pack_version(end, ++*version);
         }
         if (!tide__sq_next_id(store, stream, &id)) {
             result->status = TIDE_LIMIT;
@@ -282,11 +265,14 @@ static tide_status publish_one(tide__sq_store *store, tide__sq_work *work, tide_
             return TIDE_OK;
         }
         status = tide__sq_append(store, stream, id, packed);
-        if (op->expect != TIDE_EXPECT_NONE)
-            stream->version++;
     }
-    if (status == TIDE_OK && dedupe)
-        status = remember(store, stream, record->event_id, id, op->dedupe_window_ms);
+    if (status == TIDE_OK && dedupe) {
+        /* The window of a delayed event begins when it is due. */
+        int64_t wait_ms = due_ms > store->now_ms ? due_ms - store->now_ms : 0;
+        int64_t window_ms = op->dedupe_window_ms;
+        window_ms = window_ms > INT64_MAX - wait_ms ? INT64_MAX : window_ms + wait_ms;
+        status = remember(store, stream, record->event_id, id, window_ms);
+    }
     result->id = id;
     return status;
 }
@@ -294,20 +280,15 @@ static tide_status publish_one(tide__sq_store *store, tide__sq_work *work, tide_
 tide_status tide__sq_do_publish(tide__sq_store *store, tide__sq_work *work) {
     const tide_op_publish *op = &work->op.as.publish;
     tide__sq_stream *stream;
+    uint64_t version = 0;
     tide_status status = tide__sq_stream_get(store, op->stream, &stream);
     if (status != TIDE_OK)
         return status;
     if (op->expect != TIDE_EXPECT_NONE) {
-        size_t fresh = op->record_count;
-        if (op->dedupe_window_ms > 0)
-            status = mark_duplicates(store, work, stream, &fresh);
-        if (status != TIDE_OK)
-            return status;
-        work->out.publish.version = stream->version;
-        if (fresh == 0) /* an append that came again */
-            return TIDE_OK;
-        if (!version_fits(op, stream->version))
-            return refuse_version(store, work, stream->version);
+        /* Until the first append a stream's version is its length. */
+        version = stream->version >= 0 ? (uint64_t)stream->version : stream->length;
+        if (!version_fits(op, version))
+            return refuse_version(store, work, version);
     }
     int64_t due_ms = op->due_ms;
     if (op->delay_ms > 0)
@@ -322,15 +303,19 @@ tide_status tide__sq_do_publish(tide__sq_store *store, tide__sq_work *work) {
                                op->stream.data);
     }
     for (size_t i = 0; i < op->record_count && status == TIDE_OK; i++)
-        status = publish_one(store, work, stream, i, due_ms);
+        status = publish_one(store, work, stream, i, due_ms, &version);
     if (status != TIDE_OK)
         return status;
-    work->out.publish.version = stream->version;
+    if (op->expect != TIDE_EXPECT_NONE) {
+        stream->version = (int64_t)version;
+        stream->dirty = true;
+        work->out.publish.version = version;
+    }
     if (op->dedupe_window_ms > 0)
         status = purge_expired(store, op->record_count * 2 + 16);
     if (status == TIDE_OK && due_ms == 0) {
         tide__sq_touch_stream(store, stream);
-        status = retain(store, stream, op->max_len, op->max_len_exact);
+        status = tide__sq_retain(store, stream, op->max_len, op->max_len_exact);
     }
     return status;
 }

@@ -27,6 +27,11 @@ void tide__sq_rows_deinit(tide__sq_rows *rows) {
     rows->backing = NULL;
 }
 
+tide_str tide__sq_row_blob(const tide__sq_rows *rows, size_t index) {
+    const tide__sq_row *row = &rows->rows[index];
+    return (tide_str){rows->backing->bytes + row->offset, row->size};
+}
+
 static tide__sq_row *new_row(tide__sq_rows *rows) {
     if (rows->count == rows->capacity) {
         size_t capacity = rows->capacity == 0 ? 64 : rows->capacity * 2;
@@ -100,7 +105,7 @@ tide_status tide__sq_rows_batch(tide__sq_rows *rows, tide_batch **out) {
         *entry = (tide_entry){.id = row->id, .attempt = row->attempt, .gone = row->gone};
         if (row->gone)
             continue;
-        tide_str blob = {rows->backing->bytes + row->offset, row->size};
+        tide_str blob = tide__sq_row_blob(rows, i);
         size_t count = 0, bytes = 0;
         if (!tide__sq_packed_count(blob, &count) || !tide__sq_unpack(blob, fields, count, &bytes)) {
             tide_batch_release(batch);

@@ -168,14 +168,17 @@ static tide__sq_wait *wait_of_fetch(tide__sq_broker *broker, const tide_op *op) 
 
 static tide__sq_wait *wait_of_command(tide__sq_broker *broker, const tide_op *op) {
     const tide_op_command *command = &op->as.command;
-    size_t size = command->arg_count * sizeof(tide_str);
+    size_t id_count = 0;
+    command_streams(command, &id_count);
+    size_t head = command->arg_count * sizeof(tide_str) + id_count * sizeof(tide_id), size = head;
     for (size_t i = 0; i < command->arg_count; i++)
         size += command->args[i].len + 1;
     tide__sq_wait *wait = new_wait(broker, size);
     if (wait == NULL)
         return NULL;
     tide_str *args = (tide_str *)(void *)wait->memory;
-    char *at = wait->memory + command->arg_count * sizeof(tide_str);
+    char *at = wait->memory + head;
+    wait->after = (tide_id *)(void *)(args + command->arg_count);
     for (size_t i = 0; i < command->arg_count; i++)
         args[i] = put_str(&at, command->args[i]);
     wait->op = *op;

@@ -37,14 +37,34 @@ static tide_status check_publish(const tide_op_publish *op, tide_error *error) {
         return tide_error_set(error, TIDE_LIMIT, "%zu events in one call, at most %d are allowed",
                               op->record_count, TIDE_PUBLISH_MAX);
     bool later = op->due_ms != 0 || op->delay_ms > 0;
-    if (later && op->expect != TIDE_EXPECT_NONE)
+    if (op->delay_ms < 0 || op->due_ms < 0 || op->dedupe_window_ms < 0)
+        return tide_error_set(error, TIDE_ARGUMENT, "a time is negative");
+    if (op->expect != TIDE_EXPECT_NONE && (later || op->dedupe_window_ms > 0))
         return tide_error_set(error, TIDE_ARGUMENT,
-                              "an append with an expected version can't be delayed");
+                              "an expected version goes with neither a delay nor a dedupe window");
     for (size_t i = 0; i < op->record_count; i++) {
         if (op->records[i].field_count == 0)
             return tide_error_set(error, TIDE_ARGUMENT, "an event has no field");
-        if (later && op->records[i].event_id.len == 0)
-            return tide_error_set(error, TIDE_ARGUMENT, "a delayed event needs an event_id");
+        if ((later || op->dedupe_window_ms > 0) && op->records[i].event_id.len == 0)
+            return tide_error_set(error, TIDE_ARGUMENT,
+                                  "an event without an id can't be delayed or published once");
+    }
+    return TIDE_OK;
+}
+
+static tide_status check_settle(const tide_op_settle *op, tide_error *error) {
+    if (op->item_count == 0)
+        return tide_error_set(error, TIDE_ARGUMENT, "nothing to settle");
+    if (op->item_count > TIDE_PREFETCH_MAX)
+        return tide_error_set(error, TIDE_LIMIT, "more than %d settlements at once",
+                              TIDE_PREFETCH_MAX);
+    if (op->dead_letters.len > TIDE_NAME_MAX)
+        return check_name("dead letter stream", op->dead_letters, error);
+    for (size_t i = 0; i < op->item_count; i++) {
+        tide_settle_kind kind = op->items[i].kind;
+        if ((kind == TIDE_SETTLE_DEAD || kind == TIDE_SETTLE_DELAY) &&
+            op->items[i].field_count == 0)
+            return tide_error_set(error, TIDE_ARGUMENT, "an entry to be moved has no fields");
     }
     return TIDE_OK;
 }
@@ -63,17 +83,17 @@ tide_status tide__sq_check(const tide_op *op, tide_error *error) {
             return tide_error_set(error, TIDE_ARGUMENT, "a fetch of nothing");
         return check_names(op->as.fetch.stream, op->as.fetch.group, op->as.fetch.consumer, error);
     case TIDE_OP_SETTLE:
-        for (size_t i = 0; i < op->as.settle.item_count; i++) {
-            if (op->as.settle.items[i].kind == TIDE_SETTLE_DEAD) {
-                status = check_name("dead letter stream", op->as.settle.dead_letters, error);
-                if (status != TIDE_OK)
-                    return status;
-                break;
-            }
-        }
+        status = check_settle(&op->as.settle, error);
+        if (status != TIDE_OK)
+            return status;
         return check_names(op->as.settle.stream, op->as.settle.group, op->as.settle.consumer,
                            error);
     case TIDE_OP_EXTEND:
+        if (op->as.extend.id_count == 0)
+            return tide_error_set(error, TIDE_ARGUMENT, "nothing to renew");
+        if (op->as.extend.id_count > TIDE_PREFETCH_MAX)
+            return tide_error_set(error, TIDE_LIMIT, "more than %d entries at once",
+                                  TIDE_PREFETCH_MAX);
         return check_names(op->as.extend.stream, op->as.extend.group, op->as.extend.consumer,
                            error);
     case TIDE_OP_RECOVER:
@@ -82,8 +102,12 @@ tide_status tide__sq_check(const tide_op *op, tide_error *error) {
         return check_names(op->as.recover.stream, op->as.recover.group, op->as.recover.consumer,
                            error);
     case TIDE_OP_KV:
+        if ((unsigned)op->as.kv.verb > TIDE_KV_EXPIRE)
+            return tide_error_set(error, TIDE_ARGUMENT, "no such verb: %d", (int)op->as.kv.verb);
         if (op->as.kv.key.len == 0)
             return tide_error_set(error, TIDE_ARGUMENT, "the key is empty");
+        if (op->as.kv.ttl_ms < 0)
+            return tide_error_set(error, TIDE_ARGUMENT, "a time is negative");
         return TIDE_OK;
     case TIDE_OP_COMMAND:
         if (op->as.command.arg_count == 0)
@@ -194,6 +218,17 @@ static bool copy_publish(tide_arena *arena, tide__sq_work *work) {
     return true;
 }
 
+/* The stream for dead letters, or the one that goes by default. */
+static bool copy_dead_letters(tide_arena *arena, tide_op_settle *op) {
+    if (op->dead_letters.len > 0)
+        return copy_str(arena, &op->dead_letters);
+    char *name = tide_arena_bytes(arena, op->stream.len + 16);
+    if (name == NULL)
+        return false;
+    op->dead_letters = (tide_str){name, tide_derived_key(name, op->stream, TIDE_STR("dlq"))};
+    return true;
+}
+
 static bool copy_settle(tide_arena *arena, tide__sq_work *work) {
     tide_op_settle *op = &work->op.as.settle;
     size_t count = op->item_count > 0 ? op->item_count : 1;
@@ -203,7 +238,7 @@ static bool copy_settle(tide_arena *arena, tide__sq_work *work) {
     work->out.settle = tide_arena_alloc(arena, count * sizeof *work->out.settle);
     if (items == NULL || work->packed == NULL || work->out.settle == NULL ||
         !copy_str(arena, &op->stream) || !copy_str(arena, &op->group) ||
-        !copy_str(arena, &op->consumer) || !copy_str(arena, &op->dead_letters))
+        !copy_str(arena, &op->consumer) || !copy_dead_letters(arena, op))
         return false;
     for (size_t i = 0; i < op->item_count; i++) {
         items[i] = op->items[i];
