@@ -511,7 +511,8 @@ bool tide_consumer_next(tide_consumer *consumer, int64_t now_us, tide_event *eve
 static void retry_later(tide_consumer *consumer, uint32_t slot, int64_t delay_ms, int64_t now_us) {
     tide_slot *s = &consumer->ledger.slots[slot];
     consumer->stats.retried++;
-    if (delay_ms >= consumer->options.delay_move_ms) {
+    if (delay_ms >= consumer->options.delay_move_ms &&
+        s->entry.field_count < TIDE_BODY_FIELDS_MAX) {
         s->delay_ms = delay_ms;
         s->mark = s->attempt - s->attempt_base;
         tide__settle_finish(consumer, slot, TIDE_SETTLE_DELAY, now_us);

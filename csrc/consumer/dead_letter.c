@@ -61,6 +61,8 @@ static size_t copy_original(tide_field *fields, const tide_entry *entry) {
     size_t count = entry->field_count;
     if (count > 0 && tide_str_equal(entry->fields[count - 1].name, TIDE_STR(TIDE_ATTEMPT_FIELD)))
         count--;
+    if (count > TIDE_BODY_FIELDS_MAX)
+        count = TIDE_BODY_FIELDS_MAX;
     if (count > 0)
         memcpy(fields, entry->fields, count * sizeof *fields);
     return count;

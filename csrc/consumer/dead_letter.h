@@ -40,6 +40,9 @@ enum {
     TIDE_DEAD_FIELDS = 9,      /* fields added to a dead letter */
     TIDE_DELAY_FIELDS = 1,     /* fields added to a delayed copy */
     TIDE_FIELD_TEXT_MAX = 128, /* bytes of text that either needs */
+    /* Original fields that a server's script can pass on in one call. Nothing of ours writes so many; of a foreign entry that
+     * has more, a dead letter keeps the first ones, and a delay is waited for here instead of being moved. */
+    TIDE_BODY_FIELDS_MAX = 3000,
 };
 
 /* Name of the field that carries the attempts already made along with a delayed copy; always the last one. */

@@ -82,6 +82,10 @@ struct tide_consumer {
     bool was_ready; /* the group has been there once: its absence is a loss */
     bool need_history;
     tide_id history_cursor;
+    bool
+        history_done; /* once at least: what history brings now was lost on its way to this process */
+    uint32_t
+        history_lost; /* reads of this round of history whose answer was lost: each was counted as a delivery */
     tide_id last_id; /* newest ever delivered */
     bool has_last_id;
     tide_id start_id; /* of options.start when that is an id, else 0-0 */

@@ -206,12 +206,30 @@ void tide__reading_gone(tide_consumer *consumer, uint32_t count, int64_t now_us)
         (unsigned long long)consumer->stats.gone);
 }
 
-/* What an entry of the past has been through decides how it may run. */
-static void admit_old(tide_consumer *consumer, uint32_t slot, int64_t now_us) {
+/* Reading history counts a delivery at the engine, also of what is held here and runs but once: the durable count goes
+ * back to what it should be. */
+static void restore_count(tide_consumer *consumer, uint32_t slot, uint32_t counted,
+                          int64_t now_us) {
+    const tide_slot *s = &consumer->ledger.slots[slot];
+    uint32_t right = s->attempt - s->attempt_base;
+    switch ((tide_slot_state)s->state) {
+    case TIDE_SLOT_READY:
+    case TIDE_SLOT_RUNNING: break;
+    case TIDE_SLOT_SUSPECT:
+    case TIDE_SLOT_WAITING: right = right > 0 ? right - 1 : 0; break;
+    default: return; /* settled, or about to be counted anyway */
+    }
+    if (counted != right && !s->lost && s->verb == TIDE_VERB_NONE)
+        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, right, now_us);
+}
+
+/* What an entry of the past has been through decides how it may run. `counted` is the engine's count. */
+static void admit_old(tide_consumer *consumer, uint32_t slot, uint32_t counted, int64_t now_us) {
     tide_slot *s = &consumer->ledger.slots[slot];
     uint32_t most = consumer->options.retry.attempts_max;
     if (most == 0 || s->attempt <= 1) {
         tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_READY);
+        restore_count(consumer, slot, counted, now_us);
     } else if (s->attempt > most) {
         tide__settle_dead(
             consumer, slot, TIDE_DEAD_CRASH_LOOP, TIDE_STR(""),
@@ -237,6 +255,16 @@ static void learn_size(tide_consumer *consumer, size_t bytes, size_t count) {
     } else {
         consumer->estimate -= (consumer->estimate - each + 7) / 8;
     }
+}
+
+/* The delivery count without the deliveries that never arrived: nothing of them has run. */
+static uint32_t deliveries(const tide_consumer *consumer, const tide_entry *entry,
+                           tide_source source) {
+    uint32_t count = entry->attempt;
+    uint32_t vain = 0;
+    if (source == TIDE_SOURCE_HISTORY)
+        vain = consumer->history_lost + (consumer->history_done ? 1 : 0);
+    return count > vain ? count - vain : 1;
 }
 
 tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_source source,
@@ -265,6 +293,8 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
         }
         if (slot != TIDE_SLOT_NONE) {
             ledger->slots[slot].fresh_us = now_us;
+            if (source != TIDE_SOURCE_NEW)
+                restore_count(consumer, slot, entry->attempt, now_us);
             continue;
         }
         if (ledger->free.count == 0) { /* more than was asked for: it stays pending */
@@ -287,7 +317,7 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
         s->entry = *entry;
         tide__ledger_attach(ledger, slot, held);
         s->attempt_base = tide__carried_attempts(entry);
-        s->attempt = s->attempt_base + (entry->attempt > 0 ? entry->attempt : 1);
+        s->attempt = s->attempt_base + deliveries(consumer, entry, source);
         s->entry.attempt = s->attempt;
         if (source == TIDE_SOURCE_RECOVERED)
             consumer->stats.recovered++;
@@ -296,7 +326,7 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
         } else if (source == TIDE_SOURCE_NEW) {
             tide__ledger_move(ledger, slot, TIDE_SLOT_READY);
         } else {
-            admit_old(consumer, slot, now_us);
+            admit_old(consumer, slot, entry->attempt, now_us);
         }
     }
     learn_size(consumer, bytes, count);
@@ -340,6 +370,8 @@ void tide__reading_fetched(tide_consumer *consumer, tide_flight *flight,
             consumer->history_cursor = last;
         } else if (consumer->state == TIDE_CONSUMER_HISTORY) {
             consumer->need_history = false;
+            consumer->history_done = true;
+            consumer->history_lost = 0;
             tide__consumer_set_state(consumer, TIDE_CONSUMER_RUNNING);
         }
         return;
@@ -348,6 +380,8 @@ void tide__reading_fetched(tide_consumer *consumer, tide_flight *flight,
     if (may_have_been_served(completion->status)) {
         consumer->need_history = true;
         consumer->history_cursor = (tide_id){0, 0};
+        if (history && consumer->history_lost < UINT32_MAX)
+            consumer->history_lost++;
     }
     if (consumer->state == TIDE_CONSUMER_STOPPING || completion->status == TIDE_CANCELLED)
         return;

@@ -258,6 +258,11 @@ static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind v
     tide_slot *s = &ledger->slots[slot];
     s->verb = TIDE_VERB_NONE;
     if (verb == TIDE_SETTLE_ATTEMPT) {
+        if (!found && s->state == TIDE_SLOT_RUNNING) {
+            consumer->stats.lost_lease += !s->lost;
+            s->lost = true;
+            return;
+        }
         if (!found) { /* settled or claimed by somebody else in the meantime */
             if (s->state != TIDE_SLOT_SETTLING)
                 consumer->stats.lost_lease++;
