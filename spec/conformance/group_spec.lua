@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 local world = require "spec.conformance.world"
-local it = world.it
+local it = world.behaviours(it, pending)
 
 local function collect(topic, options)
   local got = {}

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 local world = require "spec.conformance.world"
 local shell = require "spec.support.shell"
-local it = world.it
+local it = world.behaviours(it, pending)
 
 -- Numbers that a worker printed, one "got N" a line.
 local function numbers_of(process)

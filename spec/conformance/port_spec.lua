@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 local world = require "spec.conformance.world"
-local it = world.it
+local it = world.behaviours(it, pending)
 
 describe("idempotent publish on " .. world.engine, function()
   it("writes an id once within the window and names the first", function(w)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 local world = require "spec.conformance.world"
-local it = world.it
+local it = world.behaviours(it, pending)
 
 describe("publishing on " .. world.engine, function()
   it("keeps a hundred events exactly, with their metadata", function(w)

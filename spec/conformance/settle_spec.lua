@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 local tidemill = require "tidemill"
 local world = require "spec.conformance.world"
-local it = world.it
+local it = world.behaviours(it, pending)
 
 local quick = { max = 3, backoff = "fixed", delay = 0.02, jitter = 0 }
 

@@ -114,22 +114,22 @@ local function new_world()
     url = start().url }, World)
 end
 
---- One behaviour. `feature` (default core) says what the engine must be able to do.
-function M.it(name, feature, run)
-  if not run then feature, run = "core", feature end
-  local row = assert(features[feature], "no such feature: " .. feature)
-  local answer = row[M.engine]
-  if answer ~= true then
-    pending(name .. " (" .. answer .. ")")
-    return
+--- Makes a spec's `it` into one that takes a feature (default core: what every engine must be able to do) and hands each
+--- behaviour a world of its own. Without the feature the behaviour is pending, with the engine's reason.
+function M.behaviours(it, pending)
+  return function(name, feature, run)
+    if not run then feature, run = "core", feature end
+    local row = assert(features[feature], "no such feature: " .. feature)
+    local answer = row[M.engine]
+    if answer ~= true then return pending(name .. " (" .. answer .. ")") end
+    it(name, function()
+      local world = new_world()
+      local ok, err = xpcall(run, debug.traceback, world)
+      world:close()
+      for _, process in ipairs(world.processes) do process:kill() end
+      if not ok then error(err, 0) end
+    end)
   end
-  it(name, function()
-    local world = new_world()
-    local ok, err = xpcall(run, debug.traceback, world)
-    world:close()
-    for _, process in ipairs(world.processes) do process:kill() end
-    if not ok then error(err, 0) end
-  end)
 end
 
 return M
