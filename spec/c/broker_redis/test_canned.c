@@ -290,6 +290,45 @@ static void says_a_script_again_with_its_text(void **state) {
     rig_stop(&r);
 }
 
+static void evaluates_once_and_no_more(void **state) {
+    (void)state;
+    rig r;
+    rig_start(&r, URL, NULL);
+    rig_connect(&r, 0);
+    tide_op op = publish_op(1, "s", three, 1);
+    op.as.publish.dedupe_window_ms = 5000;
+    rig_submit(&r, &op);
+    for (int i = 0; i < 2; i++) {
+        assert_true(rig_send(&r, 0, SIZE_MAX) > 0);
+        rig_feed(&r, 0, "-NOSCRIPT No matching script.\r\n");
+    }
+    tide_completion done;
+    rig_expect(&r, &done, 1, TIDE_NOSCRIPT);
+    rig_expect_sent(&r, 0, "");
+    rig_stop(&r);
+}
+
+static void an_odd_answer_to_a_settlement_is_unknown(void **state) {
+    (void)state;
+    static const char *const odd[] = {"+OK\r\n", "*1\r\n:1\r\n", "*3\r\n:1\r\n:1\r\n:1\r\n",
+                                      "*2\r\n:1\r\n$1\r\nx\r\n"};
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        rig r;
+        rig_start(&r, URL, NULL);
+        rig_connect(&r, 0);
+        tide_settlement items[2] = {{.kind = TIDE_SETTLE_ATTEMPT, .id = {1, 1}, .attempt = 2},
+                                    {.kind = TIDE_SETTLE_RELEASE, .id = {1, 2}, .attempt = 2}};
+        tide_op op = settle_op(1, items, 2);
+        rig_submit(&r, &op);
+        rig_send(&r, 0, SIZE_MAX);
+        rig_feed(&r, 0, odd[i]);
+        tide_completion done;
+        rig_expect(&r, &done, 1, TIDE_UNKNOWN);
+        assert_int_equal(done.as.settle.results[1], TIDE_UNKNOWN);
+        rig_stop(&r);
+    }
+}
+
 /* ---- F3: cut at every byte offset ---- */
 
 static void cut_at_every_byte_of_a_publish(void **state) {
@@ -930,6 +969,8 @@ int main(void) {
         cmocka_unit_test(writes_exact_commands),
         cmocka_unit_test(recovers_with_nils_of_6_2_and_pages),
         cmocka_unit_test(says_a_script_again_with_its_text),
+        cmocka_unit_test(evaluates_once_and_no_more),
+        cmocka_unit_test(an_odd_answer_to_a_settlement_is_unknown),
         cmocka_unit_test(cut_at_every_byte_of_a_publish),
         cmocka_unit_test(cut_at_every_byte_of_the_reply),
         cmocka_unit_test(replies_split_at_every_byte),
