@@ -200,7 +200,7 @@ describe("tidemill run", function()
   end)
 
   it("reads a file with a byte order mark and a first line for the shell", function()
-    local path = script("bom.lua", "\239\187\191#!/usr/bin/env lua\nprint(select('#', ...))\n(...):stop()")
+    local path = script("bom.lua", "\239\187\191#!/usr/bin/env lua\nlocal bus = ...\nprint(select('#', ...))\nbus:stop()")
     local result = cli.run { "run", path, "--for", "1" }
     assert.equal(0, result.code, result.err)
     assert.equal("1\n", result.out)

@@ -157,11 +157,9 @@ local function plan(source, options)
   else
     for _, name in ipairs(keys_of_type(source, "stream")) do add(name) end
     -- A topic whose events are all still to come has no stream yet.
-    if source.bus.engine == "redis" then
-      for _, key in ipairs(keys_of_type(source, "zset")) do
-        local name = key:match "^{(.*)}:delayed$" or key:match "^(.*{.+}.*):delayed$"
-        if name then add(name) end
-      end
+    for _, key in ipairs(keys_of_type(source, "zset")) do
+      local name = key:match "^{([^{}]*)}:delayed$" or key:match "^(.*{.+}.*):delayed$"
+      if name then add(name) end
     end
   end
   return streams, #wanted > 0
@@ -202,13 +200,14 @@ end
 
 -- ---- copying ----
 
--- Runs many commands at the target side by side, in their order; the first failure, if any.
+-- Runs many commands side by side, in their order: the first failure, if any, and the replies.
 local function run_together(side, commands)
-  local left, failure = #commands, nil
+  local left, failure, replies = #commands, nil, {}
   for index, words in ipairs(commands) do
     side.bus:spawn(function()
       local reply, err = side.bus.streams:send(words)
       if reply == nil and not (failure and failure.index < index) then failure = { index = index, err = err } end
+      replies[index] = reply
       left = left - 1
     end)
   end
@@ -216,7 +215,7 @@ local function run_together(side, commands)
     local ok, err = side.bus:tick(0.2)
     if not ok then return err end
   end
-  return failure and failure.err
+  return failure and failure.err, replies
 end
 
 local function copy_entries(source, target, stream, on_progress)
@@ -333,10 +332,10 @@ local function each_delayed(side, topic, take)
   while true do
     local page = ask(side, "ZRANGE", set, ("%d"):format(first), ("%d"):format(first + PAGE - 1), "WITHSCORES")
     if #page == 0 then return end
-    local words = { "HMGET", events }
-    for index = 1, #page, 2 do words[#words + 1] = page[index] end
-    local packed, err = side.bus.streams:send(words)
-    if not packed then ui.fail_with(err, side.name) end
+    local commands = {}
+    for index = 1, #page, 2 do commands[#commands + 1] = { "HGET", events, page[index] } end
+    local err, packed = run_together(side, commands)
+    if err then ui.fail_with(err, side.name) end
     for index = 1, #page, 2 do
       local text = packed[(index + 1) / 2]
       if type(text) == "string" then take(page[index], tonumber(page[index + 1]), text) end
