@@ -464,11 +464,15 @@ tide_status tide__sq_cache_flush(tide__sq_store *store, bool lazily) {
     return TIDE_OK;
 }
 
-/* ---- a group's counter, by Redis 7's rules (t_stream.c, streamEstimateDistanceFromFirstEverEntry) ---- */
+/* ---- a group's counter, by the rules of Valkey 8 (t_stream.c, streamEstimateDistanceFromFirstEverEntry) ---- */
 
-bool tide__sq_has_tombstones(const tide__sq_stream *stream, tide_id start) {
+bool tide__sq_has_tombstones(tide__sq_store *store, tide__sq_stream *stream, tide_id start) {
+    tide_id first;
     if (stream->length == 0 || (stream->deleted.ms == 0 && stream->deleted.seq == 0))
         return false;
+    if (tide__sq_stream_first(store, stream, &first) == TIDE_OK &&
+        tide_id_compare(first, stream->deleted) > 0)
+        return false; /* what was deleted lies before all there is */
     return tide_id_compare(start, stream->deleted) <= 0;
 }
 
@@ -508,7 +512,7 @@ tide_status tide__sq_group_advance(tide__sq_store *store, tide__sq_stream *strea
     if (tide_id_compare(id, group->last) <= 0)
         return TIDE_OK;
     tide_status status = TIDE_OK;
-    if (group->entries_read >= 0 && !tide__sq_has_tombstones(stream, id))
+    if (group->entries_read >= 0 && !tide__sq_has_tombstones(store, stream, id))
         group->entries_read++;
     else if (stream->added > 0)
         status = tide__sq_entries_read_at(store, stream, id, &group->entries_read);

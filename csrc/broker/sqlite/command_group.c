@@ -469,7 +469,7 @@ static tide_status claim_one(tide__sq_call *call, const claim_args *args, tide__
                              size_t *capacity) {
     tide__sq_store *store = call->store;
     bool pending = false, dropped;
-    int64_t delivered_ms = 0, attempts = 0;
+    int64_t delivered_ms = 0, attempts = 1; /* a forced one begins with a delivery, as in Redis */
     sqlite3_stmt *get = tide__sq_statement_of(store, TIDE__SQ_PENDING_GET);
     if (get == NULL)
         return store->failure.status;

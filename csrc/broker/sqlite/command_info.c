@@ -55,7 +55,7 @@ static tide_status put_lag(tide__sq_store *store, tide__sq_stream *stream, tide_
         tide__sq_reply_integer(reply, 0);
         return TIDE_OK;
     }
-    if (entries_read < 0 || tide__sq_has_tombstones(stream, last)) {
+    if (entries_read < 0 || tide__sq_has_tombstones(store, stream, last)) {
         tide_status status = tide__sq_entries_read_at(store, stream, last, &entries_read);
         if (status != TIDE_OK || entries_read < 0)
             return status;

@@ -402,7 +402,6 @@ static tide_status run_xrevrange(tide__sq_call *call) {
 /* ---- XREAD; XREADGROUP shares the arguments ---- */
 
 tide_status tide__sq_read_parse(tide__sq_call *call, bool group, tide__sq_read_args *out) {
-    const char *name = group ? "xreadgroup" : "xread";
     tide_status status = TIDE_OK;
     *out = (tide__sq_read_args){.block_ms = -1};
     for (size_t i = 1; i < call->count && status == TIDE_OK; i++) {
@@ -425,7 +424,7 @@ tide_status tide__sq_read_parse(tide__sq_call *call, bool group, tide__sq_read_a
                 return tide__sq_error(call,
                                       "ERR Unbalanced '%s' list of streams: for each stream key "
                                       "an ID or '%c' must be specified.",
-                                      name, group ? '>' : '$');
+                                      group ? "xreadgroup" : "xread", group ? '>' : '$');
             out->stream_count = left / 2;
             break;
         } else if (more >= 2 && tide__sq_is(arg, "GROUP")) {

@@ -326,10 +326,11 @@ tide_status tide__sq_member_delete(tide__sq_store *store, tide__sq_group *group,
 /* Writes what is dirty. `lazily`: consumers' times only when something else was written. */
 tide_status tide__sq_cache_flush(tide__sq_store *store, bool lazily);
 void tide__sq_cache_drop(tide__sq_store *store);
-/* Redis 7's rules for a group's counter: -1 unknown. */
+/* Redis 7's and Valkey 8's rules for a group's counter: -1 unknown. */
 tide_status tide__sq_entries_read_at(tide__sq_store *store, tide__sq_stream *stream, tide_id id,
                                      int64_t *entries_read);
-bool tide__sq_has_tombstones(const tide__sq_stream *stream, tide_id start);
+/* Were entries from `start` on deleted one by one, so that counting is off? */
+bool tide__sq_has_tombstones(tide__sq_store *store, tide__sq_stream *stream, tide_id start);
 /* The counter after delivering `id`. */
 tide_status tide__sq_group_advance(tide__sq_store *store, tide__sq_stream *stream,
                                    tide__sq_group *group, tide_id id);
