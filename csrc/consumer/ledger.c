@@ -285,7 +285,7 @@ uint32_t tide__ledger_hold(tide_ledger *ledger, tide_batch *batch) {
     TIDE_ASSERT(b != NONE);
     tide_held_batch *held = &ledger->batches[b];
     ledger->batch_free = held->live;
-    *held = (tide_held_batch){.batch = batch};
+    *held = (tide_held_batch){.batch = batch, .live = 1}; /* the one until hold_end */
     size_t count = tide_batch_count(batch);
     for (size_t i = 0; i < count; i++)
         held->bytes += tide_batch_entry(batch, i)->bytes;
@@ -307,7 +307,7 @@ void tide__ledger_attach(tide_ledger *ledger, uint32_t slot, uint32_t batch) {
 }
 
 void tide__ledger_hold_end(tide_ledger *ledger, uint32_t batch) {
-    if (ledger->batches[batch].live == 0)
+    if (--ledger->batches[batch].live == 0)
         batch_free(ledger, batch);
 }
 

@@ -115,7 +115,7 @@ local function new_world()
 end
 
 --- Makes a spec's `it` into one that takes a feature (default core: what every engine must be able to do) and hands each
---- behaviour a world of its own. Without the feature the behaviour is pending, with the engine's reason.
+--- behaviour a world. Without the feature the behaviour is pending, with the engine's reason.
 function M.behaviours(it, pending)
   return function(name, feature, run)
     if not run then feature, run = "core", feature end
