@@ -225,6 +225,9 @@ function methods:poll(timeout)
       timeout = left
     end
   end
+  if timeout ~= 0 then
+    self:complete() -- a submit may have completed at once
+  end
   if self.ready_count > 0 then
     timeout = 0
   end
@@ -264,6 +267,7 @@ function methods:wait(waiter, what)
     return true
   end
   refuse_pump(self, what)
+  self:complete() -- a submit may have completed at once
   while waiter.left > 0 do
     local ready = self.ready_count
     self.ready_count = 0 -- what is ready stays for the next run or tick; it must not keep this wait from blocking
@@ -295,6 +299,7 @@ function methods:sleep(seconds)
     return true
   end
   refuse_pump(self, "bus:sleep")
+  self:complete()
   repeat
     local left = deadline - self.core:now()
     local ok, err = self.core:poll(left > 0 and left or 0)
