@@ -9,7 +9,7 @@ local loop = require "tidemill.loop"
 local names = require "tidemill.names"
 local options = require "tidemill.options"
 local scheduler = require "tidemill.scheduler"
-local streams = require "tidemill.streams_pending"
+local streams = require "tidemill.streams"
 local subscription = require "tidemill.subscription"
 local topic = require "tidemill.topic"
 
