@@ -36,11 +36,12 @@ static inline char *tide_scratch_room(tide_scratch *scratch, size_t size) {
     return scratch->end;
 }
 static inline bool tide_scratch_append(tide_scratch *scratch, const char *bytes, size_t size) {
+    if (size == 0)
+        return true; /* there may be no block yet */
     char *room = tide_scratch_room(scratch, size);
     if (room == NULL)
         return false;
-    if (size > 0)
-        memcpy(room, bytes, size);
+    memcpy(room, bytes, size);
     scratch->end += size;
     return true;
 }

@@ -172,12 +172,9 @@ int main(int argc, char **argv) {
         status = (int)lua_tointeger(L, -1);
     } else {
         const char *message = lua_tostring(L, -1);
+        if (arguments.folders == NULL)
+            message = "its Lua files were not found; TIDEMILL_LUA_DIR can name their folder";
         fprintf(stderr, "tidemill: %s\n", message != NULL ? message : "cannot start");
-        if (arguments.folders == NULL) {
-            fputs(
-                "tidemill: its Lua files were not found; TIDEMILL_LUA_DIR can name their folder\n",
-                stderr);
-        }
     }
     lua_close(L);
     return status;

@@ -75,6 +75,17 @@ describe("the command's usage", function()
     { "B3 a value out of range", { "run", "--grace", "-1", "x.lua" }, "" },
     { "B3 not a number", { "run", "--for", "nan", "x.lua" }, "'nan' is not a number" },
     { "B3 data that is no JSON", { "publish", "orders", "A", "{nope" }, "DATA is not JSON" },
+    { "B5 truncated JSON", { "publish", "orders", "A", '{"a":[1,' }, "DATA is not JSON" },
+    { "B5 JSON a thousand levels deep", { "publish", "orders", "A", ("["):rep(1000) }, "256 levels" },
+    { "B5 a lone surrogate", { "publish", "orders", "A", [["\ud800"]] }, "lone surrogate" },
+    { "B5 a number beyond all", { "publish", "orders", "A", "1e400" }, "a number too large" },
+    { "B5 NaN", { "publish", "orders", "A", "NaN" }, "DATA is not JSON" },
+    { "B3 a negative number not behind --", { "publish", "orders", "A", "-5" }, "goes behind --" },
+    { "B4 an empty topic name", { "publish", "", "A" }, "cannot be empty" },
+    { "B4 a topic name with ESC", { "publish", "a\27[1m", "A" }, "control characters" },
+    { "B4 a topic name with *", { "info", "a*" }, "'*'" },
+    { "B4 a topic name that turns text around", { "tail", "\226\128\174x" }, "bidirectional" },
+    { "B4 a topic name of tidemill's own", { "publish", "{a}:delayed", "A" }, "tidemill's own" },
     { "B3 metadata without a value", { "publish", "orders", "A", "--meta", "oops" }, "--meta wants K=V" },
     { "B3 an expected version that is none", { "publish", "orders", "A", "--expected", "now" }, "--expected wants" },
     { "B3 an id that is none", { "tail", "orders", "--from", "yesterday" }, "--from wants a stream id" },
@@ -200,7 +211,8 @@ describe("tidemill run", function()
   end)
 
   it("reads a file with a byte order mark and a first line for the shell", function()
-    local path = script("bom.lua", "\239\187\191#!/usr/bin/env lua\nlocal bus = ...\nprint(select('#', ...))\nbus:stop()")
+    local path = script("bom.lua",
+      "\239\187\191#!/usr/bin/env lua\nlocal bus = ...\nprint(select('#', ...))\nbus:stop()")
     local result = cli.run { "run", path, "--for", "1" }
     assert.equal(0, result.code, result.err)
     assert.equal("1\n", result.out)
@@ -313,6 +325,37 @@ for _, target in ipairs(targets) do
       assert.equal("order-1", event.aggregate_id)
       assert.equal("a\0b", event.data.note)
       assert.equal("spec", event.metadata.issuer)
+    end)
+
+    local refused = {
+      { "an empty type", { "publish", "orders", "" }, "type is empty" },
+      { "a type of 64 KiB", { "publish", "orders", ("x"):rep(65536) }, "longer than 512 bytes" },
+      { "a type with a line end", { "publish", "orders", "a\nb" }, "control character" },
+      { "an empty id", { "publish", "orders", "A", "--id", "" }, "id is empty" },
+      { "metadata named as an own field", { "publish", "orders", "A", "--meta", "event_id=x" }, "event's own field" },
+      { "a delay and a time", { "publish", "orders", "A", "--delay", "1", "--at", "5" }, "exclude" },
+      { "a delayed append", { "publish", "orders", "A", "--expected", "1", "--delay", "1" }, "delay" },
+    }
+    for _, case in ipairs(refused) do
+      it("B4 refuses " .. case[1] .. " with one line and 2", function()
+        local result = run(case[2])
+        assert.equal(2, result.code, result.err)
+        assert_one_line(result)
+        assert.truthy(result.err:find(case[3], 1, true), result.err)
+      end)
+    end
+
+    it("B5 keeps every digit and every byte of its data", function()
+      local texts = { [["\n"]], "[]", "{}", "0", "9007199254740993", "-0.1", [[{"a":[],"b":{},"c":null}]], [["\u0000"]],
+        '"x"', "true", '"\226\130\172"' }
+      for _, text in ipairs(texts) do
+        local result = run { "publish", "exact", "A", "--", text }
+        assert.equal(0, result.code, text .. result.err)
+      end
+      local lines = lines_of(run({ "tail", "exact", "-n", "100", "--json" }).out)
+      for index, text in ipairs(texts) do
+        assert.truthy(lines[index]:find('"data":' .. text .. "}", 1, true), lines[index])
+      end
     end)
 
     it("takes data from standard input and from a file", function()

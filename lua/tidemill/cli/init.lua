@@ -112,6 +112,7 @@ local function usage_failure(program, parser, message)
     unknown = message:match "unknown command '(.-)'$"
     if unknown then tip = M.nearest(unknown, COMMANDS) end
   end
+  if unknown and unknown:find "^%-[%d.]" then message = message .. " (a negative number goes behind --)" end
   if tip then message = ("%s (did you mean '%s'?)"):format(message, tip) end
   local name = parser._name ~= program and " " .. parser._name or ""
   ui.fail(ui.USAGE, ("%s; see tidemill%s --help"):format(message, name))
@@ -162,7 +163,7 @@ function M.checked(call, ...)
   local ok, result, err = pcall(call, ...)
   if ok then return result, err end
   if type(result) ~= "string" then error(result, 0) end
-  ui.fail(ui.USAGE, (result:gsub("^[^:]*:%d+: ", ""):gsub("^[%w_.]+:[%w_]*:? ?", "", 1)))
+  ui.fail(ui.USAGE, (result:gsub("^[^:]*:%d+: ", ""):gsub("^[%w_.:]*%w: ", "", 1)))
 end
 
 --- A topic of a bus, or the end of the command when the name can't be one.
@@ -170,8 +171,9 @@ function M.topic(bus, name)
   return M.checked(bus.topic, bus, name)
 end
 
---- Ends the command when a stream can't have that name.
-function M.check_topic(name)
+--- Ends the command when a stream can't have that name; with `to_write`, also when it is one of tidemill's own.
+function M.check_topic(name, to_write)
+  if to_write then M.checked(require("tidemill.names").check, "topic", "topic name", name, 1) end
   local trouble = require("tidemill.names").trouble(name)
   if trouble then ui.fail(ui.USAGE, ("the topic name %s"):format(trouble)) end
 end

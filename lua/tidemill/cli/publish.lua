@@ -229,6 +229,7 @@ local function refuse(options, names, with)
 end
 
 function M.run(options, cli)
+  cli.check_topic(options.topic, true)
   if options.file then
     refuse(options, { "id", "expected", "delay", "at", "dedupe", "count", "aggregate_id", "aggregate_type",
       "content_type" }, "file")

@@ -33,7 +33,7 @@ local UNREACHABLE = {
 function M.exit_of(err)
   local code = type(err) == "table" and err.code
   if UNREACHABLE[code] then return M.UNREACHABLE end
-  if code == "TIDE-URL" or code == "TIDE-OPTION" then return M.USAGE end
+  if code == "TIDE-URL" or code == "TIDE-OPTION" or code == "TIDE-ARGUMENT" then return M.USAGE end
   return M.FAILURE
 end
 
