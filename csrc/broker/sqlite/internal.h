@@ -229,8 +229,9 @@ struct tide__sq_store {
     const char *path; /* NUL-terminated; NULL: in memory */
     int synchronous;  /* 0 off, 1 normal, 2 full */
     int64_t busy_ms;
-    uint64_t max_len;   /* of every stream; 0 none */
-    int64_t max_age_ms; /* 0 none */
+    int checkpoint_pages; /* of the journal, before they go to the file; 0: our default */
+    uint64_t max_len;     /* of every stream; 0 none */
+    int64_t max_age_ms;   /* 0 none */
     tide__sq_health health;
     sqlite3 *db;
     sqlite3_stmt *statements[TIDE__SQ_STATEMENT_COUNT];
