@@ -75,40 +75,35 @@ run_ctest() {
     fi
 }
 
-# busted_once LUA FILE LABEL OUT: runs one spec file; OUT gets the counts; true if nothing failed.
-busted_once() {
-    busted_bin=$(command -v busted) || { echo "fail busted is not installed" >"$4"; return 1; }
-    busted_out=$(mktemp) || return 1
-    # Debian's busted is a Lua script, LuaRocks' one a shell script around it.
-    if head -n 1 "$busted_bin" | grep -q lua; then
-        timeout -k 10 "${SPEC_TIMEOUT:-900}" "$1" "$busted_bin" -o TAP "$2" >"$busted_out" 2>&1
-    else
-        timeout -k 10 "${SPEC_TIMEOUT:-900}" busted --lua="$(command -v "$1")" -o TAP "$2" >"$busted_out" 2>&1
-    fi
-    busted_status=$?
-    cat "$busted_out"
-    awk -v name="$3" -v status=$busted_status -f "$ROOT/tools/count_tap.awk" "$busted_out" >"$4"
-    rm -f "$busted_out"
-    ! grep -q '^fail' "$4"
-}
-
-# run_specs LUA FOLDER LABEL [again]: every *_spec.lua on its own, so that a crash costs one file. With "again", a
-# file that fails runs once more: real servers on a stalled machine; said aloud each time.
-run_specs() {
-    specs_counts=$(mktemp) || return 1
-    for spec_file in $(find "$2" -name '*_spec.lua' | LC_ALL=C sort); do
-        spec_name="$3${spec_file#"$2"/}"
-        echo "== $spec_name on $1"
-        if ! busted_once "$1" "$spec_file" "$spec_name" "$specs_counts" && [ "${4:-}" = again ]; then
-            echo "== $spec_name once more, alone"
-            if busted_once "$1" "$spec_file" "$spec_name" "$specs_counts"; then
-                result_note "passed on the second run: $spec_name ($1)"
-            fi
-        fi
-        cat "$specs_counts" >>"$STEP_RESULT"
+# specs_add FOLDER LABEL LUA [ENGINE]: puts every *_spec.lua of a folder on the list, a process of its own for each, so
+# that a crash costs one file. specs_run WORKERS [again] works the list off and adds up. With "again", a file that
+# fails runs once more, alone, after all the others: real servers on a stalled machine; said aloud each time.
+specs_begin() { SPECS_DIR=$(mktemp -d) && : >"$SPECS_DIR/list" && SPECS_COUNT=0; }
+specs_add() {
+    for spec_file in $(find "$1" -name '*_spec.lua' | LC_ALL=C sort); do
+        SPECS_COUNT=$((SPECS_COUNT + 1))
+        # No empty word and no blank at the end: both mean something to xargs.
+        echo "$SPECS_DIR/$(printf '%03d' $SPECS_COUNT) $3 $spec_file ${2:--}${4:+ $4}" >>"$SPECS_DIR/list"
     done
-    rm -f "$specs_counts"
 }
+specs_run() {
+    xargs -P "$1" -L 1 sh "$ROOT/tools/run_spec.sh" <"$SPECS_DIR/list"
+    while read -r out lua file label engine; do
+        [ -f "$out.counts" ] || echo "fail $file on $lua never ran" >"$out.counts"
+        cat "$out.log"
+        if grep -q '^fail' "$out.counts" && [ "${2:-}" = again ]; then
+            echo "== once more, alone"
+            # shellcheck disable=SC2086
+            sh "$ROOT/tools/run_spec.sh" "$out" "$lua" "$file" "$label" $engine
+            cat "$out.log"
+            grep -q '^fail' "$out.counts" ||
+                result_note "passed on the second run: ${label#-}$(basename "$file") ($lua)"
+        fi
+        cat "$out.counts" >>"$STEP_RESULT"
+        [ -z "$engine" ] || sed "s/^/$engine $lua /" "$out.counts" >>"$SPECS_DIR/by-engine"
+    done <"$SPECS_DIR/list"
+}
+specs_end() { rm -rf "$SPECS_DIR"; }
 
 has_specs() { [ -d "$1" ] && [ -n "$(find "$1" -name '*_spec.lua' | head -n 1)" ]; }
 
@@ -159,7 +154,7 @@ step_c() {
 sim_run() {
     sim_out=$(mktemp) || return 1
     echo "== $*"
-    timeout -k 10 1800 "$@" >"$sim_out" 2>&1
+    timeout --foreground -k 10 1800 "$@" >"$sim_out" 2>&1
     sim_status=$?
     tail -n 2000 "$sim_out"
     sim_line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$sim_out" | tail -n 1)
@@ -189,33 +184,38 @@ step_sim() {
 step_lua() {
     has_specs spec/lua || { result_skip 1 'spec/lua has no specs yet'; return; }
     ensure_build || return
-    lua_env 5.4
-    run_specs lua5.4 spec/lua ''
+    specs_begin
+    specs_add spec/lua '' 5.4
+    specs_run 1
+    specs_end
 }
 
 step_luajit() {
     has_specs spec/lua || { result_skip 1 'spec/lua has no specs yet'; return; }
     ensure_build || return
-    lua_env jit
-    run_specs luajit spec/lua ''
+    specs_begin
+    specs_add spec/lua '' jit
+    specs_run 1
+    specs_end
 }
 
 step_integration() {
     has_specs spec/integration || { result_skip 1 'spec/integration has no specs yet'; return; }
     ensure_build || return
     webhooks_present || result_skip 1 'the webhook payloads could not be fetched'
-    lua_env 5.4
-    run_specs lua5.4 spec/integration '' again
-    lua_env jit
-    run_specs luajit spec/integration '' again
+    specs_begin
+    specs_add spec/integration '' 5.4
+    specs_add spec/integration jit/ jit
+    specs_run "$JOBS" again
+    specs_end
 }
 
 step_conformance() {
     has_specs spec/conformance || { result_skip 1 'spec/conformance has no specs yet'; return; }
     ensure_build || return
-    conformance_all=$STEP_RESULT
     matrix=$BUILD/log/conformance-matrix.txt
     printf '%-10s %-8s %8s %8s %8s\n' engine Lua passed failed skipped >"$matrix"
+    specs_begin
     for engine in memory file redis valkey; do
         case $engine in redis | valkey)
             if ! has_cmd $engine-server; then
@@ -224,19 +224,18 @@ step_conformance() {
                 continue
             fi ;;
         esac
-        for lua in lua5.4 luajit; do
-            case $lua in luajit) lua_env jit ;; *) lua_env 5.4 ;; esac
-            TIDEMILL_CONFORMANCE=$engine
-            export TIDEMILL_CONFORMANCE
-            STEP_RESULT=$(mktemp)
-            run_specs $lua spec/conformance "$engine/" again
-            awk -v e=$engine -v l=$lua '/^pass/ { p += $2 } /^fail/ { f++ } /^skip/ { s += $2 }
-                END { printf "%-10s %-8s %8d %8d %8d\n", e, l, p, f, s }' "$STEP_RESULT" >>"$matrix"
-            cat "$STEP_RESULT" >>"$conformance_all"
-            rm -f "$STEP_RESULT"
-            STEP_RESULT=$conformance_all
+        specs_add spec/conformance "$engine/5.4/" 5.4 $engine
+        specs_add spec/conformance "$engine/jit/" jit $engine
+    done
+    specs_run "$JOBS" again
+    for engine in memory file redis valkey; do
+        for lua in 5.4 jit; do
+            awk -v e=$engine -v l=$lua '$1 == e && $2 == l {
+                    if ($3 == "pass") p += $4; else if ($3 == "fail") f++; else if ($3 == "skip") s += $4; any = 1 }
+                END { if (any) printf "%-10s %-8s %8d %8d %8d\n", e, l, p, f, s }' "$SPECS_DIR/by-engine" >>"$matrix"
         done
     done
+    specs_end
     cat "$matrix"
     sed 's/^/note /' "$matrix" >>"$STEP_RESULT"
 }
@@ -255,18 +254,15 @@ step_asan() {
     # The module inside a stock interpreter: the sanitizer has to come first. Leaks are the C tests' business, the
     # interpreter leaves by exit() with its heap alive.
     if has_specs spec/lua && [ -f "$asan/lua/5.4/tidemill/core.so" ]; then
-        (
-            lua_env 5.4
-            LUA_CPATH="$asan/lua/5.4/?.so;;"
-            ASAN_OPTIONS=detect_leaks=0
-            TIDEMILL_SANITIZED=1
-            export LUA_CPATH ASAN_OPTIONS TIDEMILL_SANITIZED
-            LUA_ASAN=$(mktemp)
-            printf '#!/bin/sh\nLD_PRELOAD="%s" exec lua5.4 "$@"\n' "$(cc -print-file-name=libasan.so)" >"$LUA_ASAN"
-            chmod +x "$LUA_ASAN"
-            run_specs "$LUA_ASAN" spec/lua 'asan: '
-            rm -f "$LUA_ASAN"
-        )
+        ASAN_OPTIONS=detect_leaks=0
+        TIDEMILL_SANITIZED=1
+        SPEC_CPATH="$asan/lua/5.4/?.so;;"
+        SPEC_PRELOAD=$(cc -print-file-name=libasan.so)
+        export TIDEMILL_SANITIZED SPEC_CPATH SPEC_PRELOAD
+        specs_begin
+        specs_add spec/lua asan/ 5.4
+        specs_run 1
+        specs_end
     fi
 }
 
@@ -295,7 +291,7 @@ step_tsan() {
 }
 
 # example_run NAME LUA URL
-example_run() { timeout -k 5 180 "$2" "examples/$1/main.lua" "$3"; }
+example_run() { timeout --foreground -k 5 180 "$2" "examples/$1/main.lua" "$3"; }
 
 step_examples() {
     ensure_build || return
