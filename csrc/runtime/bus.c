@@ -48,6 +48,8 @@ enum {
     READS_PER_TURN = 4,
     EVENTS_PER_WAIT = 64,
     INLINE_JOBS_PER_PUMP = 64,
+    /* Inline jobs start no later than this in a pump: a caller with a frame to draw gets its turn back. */
+    INLINE_US_PER_PUMP = 500,
     /* An adapter that asks again at once for what has just failed is not followed for ever. */
     WANTS_PER_PUMP = 2 * TIDE_LINKS_MAX,
 };
@@ -316,6 +318,7 @@ static void start_jobs(tide_bus *bus) {
     bus->jobs_ran = false;
     if (bus->vtable->take_job == NULL)
         return;
+    int64_t begin_us = tide_clock_now_us();
     for (int i = 0; i < INLINE_JOBS_PER_PUMP; i++) {
         tide_job *job = bus->vtable->take_job(bus->broker, bus->now_us);
         if (job == NULL)
@@ -326,6 +329,8 @@ static void start_jobs(tide_bus *bus) {
         job->run(job);
         finish_job(bus, job);
         bus->jobs_ran = true;
+        if (tide_clock_now_us() - begin_us >= INLINE_US_PER_PUMP)
+            return;
     }
 }
 

@@ -387,6 +387,30 @@ static void runs_quick_jobs_inline_and_bounded(void **state) {
     tide_bus_close(bus);
 }
 
+static void take_two_ms(fake_job *job) {
+    (void)job;
+    usleep(2000);
+}
+
+/* A caller with a frame to draw waits for one long job a pump, not for all that there are. */
+static void gives_the_turn_back_between_long_inline_jobs(void **state) {
+    (void)state;
+    fake_broker *broker = fake_broker_create(true, false);
+    tide_bus *bus = open_bus(broker);
+    static fake_job jobs[10];
+    memset(jobs, 0, sizeof jobs);
+    for (size_t i = 0; i < 10; i++) {
+        jobs[i].work = take_two_ms;
+        broker->jobs[i] = &jobs[i];
+    }
+    broker->job_count = 10;
+    for (size_t turn = 1; turn <= 5; turn++) {
+        assert_int_equal(tide_bus_poll(bus, 0), TIDE_OK);
+        assert_int_equal(broker->jobs_finished, 2 * turn);
+    }
+    tide_bus_close(bus);
+}
+
 typedef struct slow_work {
     sem_t may_end;
     pthread_t thread;
@@ -511,6 +535,7 @@ int main(void) {
         cmocka_unit_test(returns_on_a_signal),
         cmocka_unit_test(serves_an_outer_loop),
         cmocka_unit_test(runs_quick_jobs_inline_and_bounded),
+        cmocka_unit_test(gives_the_turn_back_between_long_inline_jobs),
         cmocka_unit_test(runs_blocking_jobs_off_the_loop),
         cmocka_unit_test(waits_for_running_jobs_at_close),
         cmocka_unit_test(survives_every_failed_allocation),
