@@ -36,8 +36,8 @@ typedef int element_count;
 #endif
 
 enum {
-    ARRAY_FIRST =
-        1024, /* elements of an array that are made room for on its word alone; a power of two */
+    /* elements of an array that are made room for on its word alone; a power of two */
+    ARRAY_FIRST = 1024,
     PIECE = 4096,               /* bytes handed to hiredis at once */
     LINE_MAX_BYTES = 64 * 1024, /* an error text may be long, endless it is not */
     LENGTH_LINE_MAX = 32,       /* the digits of a bulk's length and CR LF */
