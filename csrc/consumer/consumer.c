@@ -169,7 +169,7 @@ tide_status tide_consumer_create(tide_consumer **consumer, uint32_t number,
     c->log = env->log;
     c->broker = broker;
     c->number = number;
-    c->now_us = INT64_MIN;
+    c->now_us = c->pause_us = INT64_MIN;
     c->marking_slot = TIDE_SLOT_NONE;
     tide_prng_seed(&c->prng, env->seed ^ ((uint64_t)number * UINT64_C(0x9e3779b97f4a7c15)));
     c->state = TIDE_CONSUMER_STARTING;

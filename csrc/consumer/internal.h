@@ -95,6 +95,7 @@ struct tide_consumer {
     int64_t extend_due_us;
     int64_t lease_us; /* every held entry's lease was good at this time */
     bool lease_suspect;
+    int64_t pause_us; /* when the last long pause was noticed */
     bool extend_again;
     tide_id *extend_ids;
     uint32_t extend_count, extend_next;
@@ -193,6 +194,8 @@ void tide__recovery_recovered(tide_consumer *consumer, tide_completion *completi
 void tide__recovery_promoted(tide_consumer *consumer, tide_completion *completion, int64_t now_us);
 /* The clock of the last call and of this one are far apart: leases must be seen again before anything runs. */
 void tide__recovery_note_time(tide_consumer *consumer, int64_t now_us);
+/* Entries have arrived of an operation that began then: what waited for us through a pause isn't ours for sure. */
+void tide__recovery_note_arrival(tide_consumer *consumer, int64_t started_us, int64_t now_us);
 /* Lowest deadline, or never. */
 static inline int64_t tide__min_us(int64_t a, int64_t b) {
     return a < b ? a : b;

@@ -359,6 +359,8 @@ void tide__reading_fetched(tide_consumer *consumer, tide_flight *flight,
     flight->history = false;
     flight->count = 0;
     if (completion->status == TIDE_OK) {
+        if (completion->as.fetch.batch != NULL)
+            tide__recovery_note_arrival(consumer, flight->started_us, now_us);
         tide_id last =
             tide__reading_absorb(consumer, completion->as.fetch.batch,
                                  history ? TIDE_SOURCE_HISTORY : TIDE_SOURCE_NEW, now_us);

@@ -9,7 +9,8 @@
  *
  * Invariants:
  *   1. nothing is handed out while `lease_suspect`: set when more time has passed than the lease since it was last known
- *      to be good (a stopped process, a suspended machine, a server long away); cleared by a whole round of keep-alive.
+ *      to be good (a stopped process, a suspended machine, a server long away), and when entries arrive that were asked
+ *      for before such a pause; cleared by a whole round of keep-alive.
  *   2. nobody is recovered from while `lease_suspect`, so that a consumer doesn't claim what it holds itself.
  *   3. a round of recovery goes on until its cursor is 0-0, page by page, only while there is room.
  */
@@ -27,19 +28,28 @@ static bool holds_any(const tide_consumer *consumer) {
            consumer->ledger.capacity;
 }
 
+static void suspect(tide_consumer *consumer, int64_t now_us) {
+    consumer->lease_suspect = true;
+    consumer->extend_due_us = now_us;
+    /* A round that began before proves nothing. */
+    consumer->extend_again = consumer->flights[TIDE_FLIGHT_EXTEND].tag != 0;
+}
+
 void tide__recovery_note_time(tide_consumer *consumer, int64_t now_us) {
     int64_t gap = now_us - consumer->now_us;
     if (gap > 0)
         consumer->now_us = now_us;
-    if (consumer->lease_suspect)
-        return;
-    if (gap > lease_us(consumer) * 2 / 3 || (now_us - consumer->lease_us > lease_us(consumer) &&
-                                             tide__ledger_held(&consumer->ledger) > 0)) {
-        consumer->lease_suspect = true;
-        consumer->extend_due_us = now_us;
-        /* A round that began before the pause proves nothing. */
-        consumer->extend_again = consumer->flights[TIDE_FLIGHT_EXTEND].tag != 0;
-    }
+    bool paused = gap > lease_us(consumer) * 2 / 3;
+    if (paused)
+        consumer->pause_us = now_us;
+    if (paused || (!consumer->lease_suspect && now_us - consumer->lease_us > lease_us(consumer) &&
+                   tide__ledger_held(&consumer->ledger) > 0))
+        suspect(consumer, now_us);
+}
+
+void tide__recovery_note_arrival(tide_consumer *consumer, int64_t started_us, int64_t now_us) {
+    if (started_us < consumer->pause_us)
+        suspect(consumer, now_us);
 }
 
 /* ---- keep-alive ---- */
@@ -245,6 +255,8 @@ void tide__recovery_recovered(tide_consumer *consumer, tide_completion *completi
         return;
     }
     tide__gate_ok(consumer, TIDE_GATE_RECOVER);
+    if (completion->as.recover.batch != NULL)
+        tide__recovery_note_arrival(consumer, flight->started_us, now_us);
     tide__reading_absorb(consumer, completion->as.recover.batch, TIDE_SOURCE_RECOVERED, now_us);
     tide__settle_limbo_end(consumer);
     tide__reading_gone(consumer, completion->as.recover.deleted, now_us);

@@ -8,7 +8,7 @@
  * What the simulator knows about each event, and what must hold:
  *   acknowledged and lost      what was published for sure ends handled or dead-lettered
  *   delivered without need     a second run has a cause: a verdict that asks for it, a process that died, a lease that ended
- *   twice at once              no second run begins while the first goes on within its lease
+ *   twice at once              no second run begins while the first goes on and keeps its lease
  *   order                      without faults and with one at a time, first runs come in the order of ids
  *   written once               no event is in the stream twice, whatever happened to its publisher
  *   dead without need          what is dead-lettered was rejected or has had its attempts
@@ -42,7 +42,6 @@ typedef struct check_event {
     uint32_t runs;
     uint32_t good_runs;
     uint32_t failures; /* verdicts that ask for another run */
-    uint32_t moves;
     /* the last run */
     int64_t run_us;
     uint32_t run_node;
@@ -61,7 +60,9 @@ typedef struct check {
     bool in_order; /* no faults, one consumer, one at a time */
     tide_id last_first_run;
     uint32_t crashes;
-    int64_t last_fault_us; /* INT64_MIN: none */
+    uint32_t faults;        /* of any kind, crashes among them */
+    int64_t fault_lasts_us; /* how long one may be felt */
+    int64_t last_fault_us;  /* INT64_MIN: none */
     bool data_lost;
     char *failure; /* where the first one is written */
     size_t failure_size;

@@ -2042,16 +2042,20 @@ size_t sim_server_pending(const sim_server *server, tide_str key, tide_str name,
     return g->count;
 }
 
-void sim_server_each(const sim_server *server, tide_str key, tide_str field,
+void sim_server_each(const sim_server *server, tide_str key, tide_str field, tide_str unless,
                      void (*visit)(void *context, tide_id id, tide_str value), void *context) {
     stream *s = stream_of(server, key);
     for (size_t i = 0; s != NULL && i < s->count; i++) {
         const entry *e = &s->entries[s->first + i];
         tide_str value = {"", 0};
-        for (size_t k = 0; k + 1 < e->count; k += 2)
+        bool skip = false;
+        for (size_t k = 0; k + 1 < e->count; k += 2) {
             if (tide_str_equal(e->fields[k], field))
                 value = e->fields[k + 1];
-        visit(context, e->id, value);
+            skip = skip || tide_str_equal(e->fields[k], unless);
+        }
+        if (!skip)
+            visit(context, e->id, value);
     }
 }
 

@@ -53,8 +53,9 @@ typedef struct sim_pending {
 /* Pending entries of a group, ascending; the number of them. `list` may be NULL. */
 size_t sim_server_pending(const sim_server *server, tide_str stream, tide_str group,
                           sim_pending *list, size_t room);
-/* Calls back for each entry of a stream: its id and the value of this field (empty when missing). */
-void sim_server_each(const sim_server *server, tide_str stream, tide_str field,
+/* Calls back for each entry of a stream that lacks the field `unless`: its id and the value of `field` (empty when
+ * missing). */
+void sim_server_each(const sim_server *server, tide_str stream, tide_str field, tide_str unless,
                      void (*visit)(void *context, tide_id id, tide_str value), void *context);
 /* Members of a sorted set. */
 size_t sim_server_zcard(const sim_server *server, tide_str key);

@@ -572,9 +572,6 @@ static void end_handler(world *w, uint32_t index, uint32_t which) {
     } else if (verdict.kind != TIDE_VERDICT_REJECT) {
         e->failures++;
         e->run_wants_more = true;
-        /* What its last attempt was may be decided by a count that a crash raised. */
-        if (e->plan == PLAN_MOVE)
-            e->moves++;
     }
     trace(w, "node %u ends event %u: verdict %d", index, h.index, (int)verdict.kind);
     if (h.acked_early)
@@ -752,6 +749,7 @@ static void inject(world *w) {
     if (w->options.file && kind != FAULT_CRASH && kind != FAULT_PAUSE)
         return;
     w->result->faults++;
+    w->check.faults++;
     w->check.last_fault_us = w->now_us;
     uint32_t victim = 1 + (uint32_t)draw(w, w->node_count - 1);
     switch (kind) {
@@ -1038,9 +1036,14 @@ static void each_of_file(world *w, tide_str stream,
         for (size_t i = 0; i < reply->as.array.count; i++) {
             const tide_reply *entry = &reply->as.array.items[i];
             const tide_reply *list = &entry->as.array.items[1];
-            for (size_t k = 0; k + 1 < list->as.array.count; k += 2)
+            tide_str value = {"", 0};
+            for (size_t k = 0; k + 1 < list->as.array.count; k += 2) {
                 if (tide_str_equal(list->as.array.items[k].as.text, TIDE_STR("event_id")))
-                    visit(w, (tide_id){0, 0}, list->as.array.items[k + 1].as.text);
+                    value = list->as.array.items[k + 1].as.text;
+                if (tide_str_equal(list->as.array.items[k].as.text, TIDE_STR("tide_attempt")))
+                    value.len = 0, k = list->as.array.count;
+            }
+            visit(w, (tide_id){0, 0}, value);
         }
         return;
     }
@@ -1054,8 +1057,10 @@ static void look(world *w) {
         each_of_file(w, STREAM, visit_stream);
         each_of_file(w, DEAD_LETTERS, visit_dead);
     } else {
-        sim_server_each(w->server, STREAM, TIDE_STR("event_id"), visit_stream, w);
-        sim_server_each(w->server, DEAD_LETTERS, TIDE_STR("event_id"), visit_dead, w);
+        sim_server_each(w->server, STREAM, TIDE_STR("event_id"), TIDE_STR("tide_attempt"),
+                        visit_stream, w);
+        sim_server_each(w->server, DEAD_LETTERS, TIDE_STR("event_id"), TIDE_STR("tide_attempt"),
+                        visit_dead, w);
     }
 }
 
@@ -1121,6 +1126,10 @@ static void draw_world(world *w) {
         w->fault_mask != 0 ? w->now_us + (int64_t)draw(w, (uint64_t)w->fault_every_us) : INT64_MAX;
     c->count = w->event_count;
     c->lease_us = options.lease_ms * 1000;
+    /* A silent connection is noticed after block and operation time limit, twice when two reads wait. */
+    c->fault_lasts_us = 2 * c->lease_us + 3000000;
+    if ((w->fault_mask & (1u << FAULT_HANG)) != 0)
+        c->fault_lasts_us += 15000000;
     c->attempts_max = options.retry.attempts_max;
     c->last_fault_us = INT64_MIN;
     c->in_order = w->fault_mask == 0 && w->concurrency == 1 && w->node_count == 2;
