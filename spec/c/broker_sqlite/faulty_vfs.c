@@ -412,7 +412,7 @@ bool faulty_power_loss(const char *folder, uint64_t count, uint64_t seed) {
         apply(&files[changes[rest[i]].file], &changes[rest[i]], &prng,
               tide_prng_below(&prng, 4) == 0);
     for (int i = 0; i < file_count; i++) {
-        char path[512];
+        char path[1024];
         snprintf(path, sizeof path, "%s/%s", folder, file_names[i]);
         remove(path);
         if (files[i].exists && strstr(file_names[i], "-shm") == NULL) {
