@@ -12,6 +12,7 @@ local scheduler = require "tidemill.scheduler"
 local streams = require "tidemill.streams"
 local subscription = require "tidemill.subscription"
 local topic = require "tidemill.topic"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -73,12 +74,12 @@ end
 ---@return tidemill.Error?
 function M.open(url, given)
   local where = "tidemill.open"
-  local checked = options.check(where, given, rules, 2)
+  local checked = options.check(where, given, rules)
   if checked.json and (type(checked.json.encode) ~= "function" or type(checked.json.decode) ~= "function") then
-    error(where .. ": json must have the functions encode and decode", 3)
+    misuse(where .. ": json must have the functions encode and decode")
   end
   if checked.consumer then
-    names.check(where, "consumer", checked.consumer, 2)
+    names.check(where, "consumer", checked.consumer)
   end
   local list = url_list(checked)
   local is_embedded = url:match "^memory:" or url:match "^file:"
@@ -119,9 +120,9 @@ function methods:closed_error()
   return errors.new("CLOSED", "the bus is closed")
 end
 
-function methods:check_open(where, level)
+function methods:check_open(where)
   if self.closed then
-    error(where .. ": the bus is closed", level + 1)
+    misuse(where .. ": the bus is closed")
   end
 end
 
@@ -192,7 +193,7 @@ end
 --- published once; default 0: off)
 ---@return tidemill.Topic
 function methods:topic(name, given)
-  return topic.new(self, name, given, 2)
+  return topic.new(self, name, given)
 end
 
 --- Publishes one event to the topic of that name; see topic:publish. Waits.
@@ -202,14 +203,14 @@ end
 ---@return table? result
 ---@return tidemill.Error? err
 function methods:publish(name, new, given)
-  return topic.new(self, name, nil, 2):publish(new, given)
+  return topic.new(self, name, nil):publish(new, given)
 end
 
 --- Keys and values in a namespace.
 ---@param namespace string
 ---@return tidemill.KV
 function methods:kv(namespace)
-  return kv.new(self, namespace, 2)
+  return kv.new(self, namespace)
 end
 
 --- What a topic holds. Waits.
@@ -218,7 +219,7 @@ end
 --- delayed
 ---@return tidemill.Error? err
 function methods:info(name)
-  names.check("bus:info", "topic name", name, 2)
+  names.check("bus:info", "topic name", name)
   return info.of(self, name)
 end
 
@@ -255,8 +256,8 @@ end
 -- in it is logged.
 ---@param fn function
 function methods:spawn(fn)
-  options.check_value("bus:spawn", "the function", fn, { "callable" }, 2)
-  self:check_open("bus:spawn", 2)
+  options.check_value("bus:spawn", "the function", fn, { "callable" })
+  self:check_open("bus:spawn")
   self.spawned[#self.spawned + 1] = fn
 end
 
@@ -265,7 +266,7 @@ end
 ---@return true? ok
 ---@return tidemill.Error? err
 function methods:sleep(seconds)
-  options.check_value("bus:sleep", "the time", seconds, { "seconds" }, 2)
+  options.check_value("bus:sleep", "the time", seconds, { "seconds" })
   if self.closed then
     return nil, self:closed_error()
   end
@@ -279,9 +280,9 @@ end
 ---@return tidemill.Error? err
 function methods:run(seconds)
   if seconds ~= nil then
-    options.check_value("bus:run", "the time", seconds, { "seconds" }, 2)
+    options.check_value("bus:run", "the time", seconds, { "seconds" })
   end
-  return loop.run(self, seconds, 2)
+  return loop.run(self, seconds)
 end
 
 --- Ends bus:run after the current handler. Doesn't wait.
@@ -296,8 +297,8 @@ end
 ---@return true? ok
 ---@return tidemill.Error? err
 function methods:tick(seconds, given)
-  options.check_value("bus:tick", "the time", seconds, { "seconds" }, 2)
-  return loop.tick(self, seconds, given, 2)
+  options.check_value("bus:tick", "the time", seconds, { "seconds" })
+  return loop.tick(self, seconds, given)
 end
 
 --- Stops reading, lets running handlers end and their acknowledgements go out; what is left after the time is given
@@ -307,9 +308,9 @@ end
 ---@return tidemill.Error? err  TIDE-TIMEOUT: some handlers were still running
 function methods:drain(seconds)
   if seconds ~= nil then
-    options.check_value("bus:drain", "the time", seconds, { "seconds" }, 2)
+    options.check_value("bus:drain", "the time", seconds, { "seconds" })
   end
-  return loop.drain(self, seconds or self.grace, 2)
+  return loop.drain(self, seconds or self.grace)
 end
 
 --- Closes at once; what is unsettled is delivered again to others. Closing twice is nothing.

@@ -1,6 +1,7 @@
 --- Dead letters of a topic: what was given up, with the reason. Every call waits.
 local json = require "tidemill.codec.json"
 local options = require "tidemill.options"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -136,7 +137,7 @@ end
 ---@return tidemill.Error? err
 function methods:replay(id)
   if id ~= nil and type(id) ~= "string" then
-    error("dead_letters:replay: a letter's id (a string) expected", 2)
+    misuse("dead_letters:replay: a letter's id (a string) expected")
   end
   local streams = self.bus.streams
   if id then

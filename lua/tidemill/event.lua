@@ -4,6 +4,7 @@
 local errors = require "tidemill.error"
 local options = require "tidemill.options"
 local verdict = require "tidemill.verdict"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -52,7 +53,7 @@ function M.fallback(bus)
   ---@return tidemill.Error? err
   function methods.publish(event, topic, new, given)
     if type(new) ~= "table" then
-      error("event:publish: an event table expected, got " .. type(new), 2)
+      misuse("event:publish: an event table expected, got " .. type(new))
     end
     local copy = {}
     for key, value in pairs(new) do
@@ -63,7 +64,7 @@ function M.fallback(bus)
     metadata.causation_id = event.id or event.stream_id
     metadata.traceparent = from.traceparent
     if new.metadata ~= nil then
-      options.check_value("event:publish", "metadata", new.metadata, { "table" }, 2)
+      options.check_value("event:publish", "metadata", new.metadata, { "table" })
       for key, value in pairs(new.metadata) do
         metadata[key] = value
       end
@@ -72,7 +73,7 @@ function M.fallback(bus)
     if type(topic) == "string" then
       topic = bus:topic(topic)
     elseif type(topic) ~= "table" or not topic.publish then
-      error("event:publish: a topic expected, got " .. type(topic), 2)
+      misuse("event:publish: a topic expected, got " .. type(topic))
     end
     return topic:publish(copy, given)
   end

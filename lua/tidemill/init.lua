@@ -11,6 +11,7 @@ local bus = require "tidemill.bus"
 local errors = require "tidemill.error"
 local json = require "tidemill.codec.json"
 local verdict = require "tidemill.verdict"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -32,7 +33,7 @@ M.null = json.null
 ---@return tidemill.Error? err  TIDE-URL, TIDE-OPTION, TIDE-UNSUPPORTED, TIDE-NOMEM
 function M.open(url, given)
   if type(url) ~= "string" then
-    error("tidemill.open: a URL (a string) expected, got " .. type(url), 2)
+    misuse("tidemill.open: a URL (a string) expected, got " .. type(url))
   end
   return bus.open(url, given)
 end

@@ -1,6 +1,7 @@
 --- Keys and values with a time to live, compare-and-set and counters, in a namespace: key "carts:42". Every call waits.
 local options = require "tidemill.options"
 local names = require "tidemill.names"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -18,8 +19,8 @@ local delete_rules = { expected = { "string or number" } }
 ---@param bus tidemill.Bus
 ---@param namespace string
 ---@return tidemill.KV
-function M.new(bus, namespace, level)
-  names.check("bus:kv", "namespace", namespace, level + 1)
+function M.new(bus, namespace)
+  names.check("bus:kv", "namespace", namespace)
   return setmetatable({ bus = bus, prefix = namespace .. ":" }, mt)
 end
 
@@ -27,7 +28,7 @@ local function text_of(where, what, value)
   if type(value) == "number" then
     return ("%.14g"):format(value)
   elseif type(value) ~= "string" then
-    error(("%s: the %s must be a string or a number, got %s"):format(where, what, type(value)), 3)
+    misuse(("%s: the %s must be a string or a number, got %s"):format(where, what, type(value)))
   end
   return value
 end
@@ -35,7 +36,7 @@ end
 local function key_of(self, where, key)
   key = text_of(where, "key", key)
   if key == "" or #key > 1024 then
-    error(where .. ": the key must have 1 to 1024 bytes", 3)
+    misuse(where .. ": the key must have 1 to 1024 bytes")
   end
   return self.prefix .. key
 end
@@ -48,7 +49,7 @@ local function request(self, where, verb, key, value, expected, amount, ttl_ms)
 end
 
 local function ttl_of(where, given)
-  return options.ms(options.check(where, given, ttl_rules, 3).ttl)
+  return options.ms(options.check(where, given, ttl_rules).ttl)
 end
 
 --- The value of a key.
@@ -153,7 +154,7 @@ end
 ---@return tidemill.Error? err
 function methods:increment(key, by, given)
   by = by or 1
-  options.check_value("kv:increment", "the amount", by, { "integer", min = -2 ^ 53 }, 2)
+  options.check_value("kv:increment", "the amount", by, { "integer", min = -2 ^ 53 })
   local _, number = request(self, "kv:increment", INCREMENT, key_of(self, "kv:increment", key), nil, nil, by,
     ttl_of("kv:increment", given))
   if type(number) == "table" then
@@ -168,7 +169,7 @@ end
 ---@return boolean? done  false: no such key
 ---@return tidemill.Error? err
 function methods:expire(key, ttl)
-  options.check_value("kv:expire", "ttl", ttl, { "seconds", min = 0.001 }, 2)
+  options.check_value("kv:expire", "ttl", ttl, { "seconds", min = 0.001 })
   local value, err = request(self, "kv:expire", EXPIRE, key_of(self, "kv:expire", key), nil, nil, nil, options.ms(ttl))
   if type(err) == "table" then
     if err.code == "TIDE-NOTFOUND" then

@@ -3,6 +3,7 @@ local core = require "tidemill.core"
 local errors = require "tidemill.error"
 local options = require "tidemill.options"
 local subscription = require "tidemill.subscription"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -146,9 +147,9 @@ local function drain(bus, seconds)
   return true
 end
 
-local function enter(bus, where, level)
+local function enter(bus, where)
   if bus.scheduler.looping or bus.scheduler:is_inside() then
-    error(where .. ": the loop is running already", level + 2)
+    misuse(where .. ": the loop is running already")
   end
   if bus.closed then
     return nil, bus:closed_error()
@@ -207,8 +208,8 @@ local function run(bus, seconds)
 end
 
 --- See bus:run.
-function M.run(bus, seconds, level)
-  local ok, err = enter(bus, "bus:run", level)
+function M.run(bus, seconds)
+  local ok, err = enter(bus, "bus:run")
   if not ok then
     return nil, err
   end
@@ -252,9 +253,9 @@ local function tick(bus, seconds, wait)
 end
 
 --- See bus:tick.
-function M.tick(bus, seconds, given, level)
-  local checked = options.check("bus:tick", given, tick_rules, level + 1)
-  local ok, err = enter(bus, "bus:tick", level)
+function M.tick(bus, seconds, given)
+  local checked = options.check("bus:tick", given, tick_rules)
+  local ok, err = enter(bus, "bus:tick")
   if not ok then
     return nil, err
   end
@@ -262,8 +263,8 @@ function M.tick(bus, seconds, given, level)
 end
 
 --- See bus:drain.
-function M.drain(bus, seconds, level)
-  local ok, err = enter(bus, "bus:drain", level)
+function M.drain(bus, seconds)
+  local ok, err = enter(bus, "bus:drain")
   if not ok then
     return nil, err
   end

@@ -1,5 +1,6 @@
 --- Names of topics, groups and consumers: what is refused, and the keys derived from them.
 local core = require "tidemill.core"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -40,8 +41,7 @@ local derived_suffixes = { "delayed", "dedupe", "version", "events" }
 ---@param where string
 ---@param what string
 ---@param name any
----@param level integer as of error()
-function M.check(where, what, name, level)
+function M.check(where, what, name)
   local trouble = M.trouble(name)
   if not trouble then
     for _, suffix in ipairs(derived_suffixes) do
@@ -51,7 +51,7 @@ function M.check(where, what, name, level)
     end
   end
   if trouble then
-    error(("%s: the %s %s"):format(where, what, trouble), level + 1)
+    misuse(("%s: the %s %s"):format(where, what, trouble))
   end
 end
 

@@ -1,5 +1,6 @@
 --- Option tables: each name known, each value of its kind, the nearest name for a slip. Misuse is raised where the
 -- public function was called. A table that was given is never changed.
+local misuse = require "tidemill.misuse"
 local M = {}
 
 local floor, huge = math.floor, math.huge
@@ -144,11 +145,10 @@ end
 ---@param name string   the option's name
 ---@param value any
 ---@param rule table    { kind, min =, max =, words =, empty = }
----@param level integer as of error()
-function M.check_value(where, name, value, rule, level)
+function M.check_value(where, name, value, rule)
   local ok, wanted = kinds[rule[1]](value, rule)
   if not ok then
-    error(("%s: %s must be %s, got %s"):format(where, name, wanted, show(value)), level + 1)
+    misuse(("%s: %s must be %s, got %s"):format(where, name, wanted, show(value)))
   end
 end
 
@@ -156,14 +156,12 @@ end
 ---@param where string   the function's name for messages
 ---@param given table?   may be nil
 ---@param rules table<string, table>  name → { kind, default =, min =, max =, words = }
----@param level integer? as of error(): 2 (default) blames the caller of the function that called this
 ---@return table
-function M.check(where, given, rules, level)
-  level = (level or 2) + 1
+function M.check(where, given, rules)
   local checked = {}
   if given ~= nil then
     if type(given) ~= "table" then
-      error(("%s: options must be a table, got %s"):format(where, type(given)), level)
+      misuse(("%s: options must be a table, got %s"):format(where, type(given)))
     end
     for name, value in pairs(given) do
       local rule = rules[name]
@@ -174,10 +172,10 @@ function M.check(where, given, rules, level)
         end
         table.sort(names)
         local near = type(name) == "string" and M.nearest(name, names)
-        error(("%s: unknown option %s%s"):format(where, type(name) == "string" and ("'%s'"):format(name:sub(1, 64))
-          or tostring(name), near and (" (did you mean '%s'?)"):format(near) or ""), level)
+        misuse(("%s: unknown option %s%s"):format(where, type(name) == "string" and ("'%s'"):format(name:sub(1, 64))
+          or tostring(name), near and (" (did you mean '%s'?)"):format(near) or ""))
       end
-      M.check_value(where, name, value, rule, level)
+      M.check_value(where, name, value, rule)
       checked[name] = value
     end
   end

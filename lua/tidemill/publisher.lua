@@ -1,6 +1,7 @@
 --- Publishing from Lua tables: options, chunks, results. The records are built by the C module.
 local errors = require "tidemill.error"
 local options = require "tidemill.options"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -33,9 +34,9 @@ local function with_options(self, given, where)
   if given == nil then
     return self.defaults
   end
-  local checked = options.check(where, given, publish_rules, 4)
+  local checked = options.check(where, given, publish_rules)
   if checked.delay and checked.at then
-    error(where .. ": delay and at exclude each other", 4)
+    misuse(where .. ": delay and at exclude each other")
   end
   local all = {}
   for name, value in pairs(self.defaults or {}) do
@@ -107,7 +108,7 @@ function M.publish(self, event, given, where)
   if not ok or count == 0 then
     scheduler.waiting[tag] = nil
     if not ok then
-      error(where .. ": " .. tostring(next_or_text), 3)
+      misuse(where .. ": " .. tostring(next_or_text))
     end
     return nil, results[1].error
   end
@@ -127,7 +128,7 @@ function M.publish_batch(self, events, given, where)
   local bus = self.bus
   local core, scheduler = bus.core, bus.scheduler
   if type(events) ~= "table" then
-    error(where .. ": a list of events expected, got " .. type(events), 3)
+    misuse(where .. ": a list of events expected, got " .. type(events))
   end
   if bus.closed then
     return nil, bus:closed_error()
@@ -163,7 +164,7 @@ function M.publish_batch(self, events, given, where)
     local ok, following, count = pcall(core.publish, core, tag, self.name, events, first, last, results, all)
     if not ok then
       scheduler.waiting[tag] = nil
-      error(where .. ": " .. tostring(following), 3)
+      misuse(where .. ": " .. tostring(following))
     end
     entry[3] = following - 1
     failures = failures + (following - first - count)
@@ -193,13 +194,13 @@ function M.append(self, events, given, where)
   local bus = self.bus
   local core, scheduler = bus.core, bus.scheduler
   if type(events) ~= "table" or #events == 0 then
-    error(where .. ": a list of at least one event expected", 3)
+    misuse(where .. ": a list of at least one event expected")
   end
-  local checked = options.check(where, given, { expected = { "any", default = "any" } }, 3)
+  local checked = options.check(where, given, { expected = { "any", default = "any" } })
   local expected = checked.expected
   local kind = expect_kinds[expected]
   if not kind and (type(expected) ~= "number" or expected < 0 or expected % 1 ~= 0 or expected > 2 ^ 53) then
-    error(where .. ': expected must be "any", "no_stream", "exists" or a version (0 or more)', 3)
+    misuse(where .. ': expected must be "any", "no_stream", "exists" or a version (0 or more)')
   end
   if bus.closed then
     return nil, bus:closed_error()
@@ -207,7 +208,7 @@ function M.append(self, events, given, where)
   for i = 1, #events do
     local event = events[i]
     if type(event) == "table" and (event.delay or event.at or event.dedupe or event.version) then
-      error(where .. ": an appended event can't have delay, at, dedupe or version", 3)
+      misuse(where .. ": an appended event can't have delay, at, dedupe or version")
     end
   end
   local refused = {}
@@ -229,7 +230,7 @@ function M.append(self, events, given, where)
   if not ok or following == nil then
     scheduler.waiting[tag] = nil
     if not ok then
-      error(where .. ": " .. tostring(following), 3)
+      misuse(where .. ": " .. tostring(following))
     end
     return nil, err
   end

@@ -32,19 +32,18 @@ end
 ---@param where string  for messages
 ---@param given table?  max (attempts in all, default 5, 0 for ever), backoff ("fixed", "linear", "exponential":
 --- default), delay (seconds, 0.1), max_delay (seconds, 60), factor (2), jitter (0…1, 0.5), classes
----@param level integer as of error()
 ---@return userdata? policy   nil when nothing was given
 ---@return table<string, userdata>? classes
-function M.policies(where, given, level)
+function M.policies(where, given)
   if given == nil then
     return nil
   end
-  local checked = options.check(where .. " retry", given, rules, level + 1)
+  local checked = options.check(where .. " retry", given, rules)
   local classes
   if checked.classes then
     classes = {}
     for class, table_of in pairs(checked.classes) do
-      local one = options.check(("%s retry class %s"):format(where, tostring(class)), table_of, rules, level + 1)
+      local one = options.check(("%s retry class %s"):format(where, tostring(class)), table_of, rules)
       for name in pairs(rules) do
         if table_of[name] == nil then
           one[name] = checked[name]

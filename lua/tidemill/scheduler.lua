@@ -3,6 +3,7 @@
 --
 -- A pooled coroutine yields one of two marks: IDLE (its function has ended) or PARKED (something else will resume it).
 -- Any other yield is user code giving way: it is resumed in the next turn.
+local misuse = require "tidemill.misuse"
 local M = {}
 
 local methods = {}
@@ -244,7 +245,7 @@ end
 
 local function refuse_pump(self, what)
   if self.looping then
-    error(("tidemill: %s on a coroutine that isn't a handler's own while the loop runs; use bus:spawn"):format(what), 4)
+    misuse(("tidemill: %s on a coroutine that isn't a handler's own while the loop runs; use bus:spawn"):format(what))
   end
 end
 

@@ -4,6 +4,7 @@ local publisher = require "tidemill.publisher"
 local retry = require "tidemill.retry"
 local dead_letters = require "tidemill.dead_letters"
 local names = require "tidemill.names"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -56,13 +57,12 @@ local shared_names = {
 ---@param bus tidemill.Bus
 ---@param name string
 ---@param given table?
----@param level integer as of error()
 ---@return tidemill.Topic
-function M.new(bus, name, given, level)
-  names.check("bus:topic", "topic name", name, level + 1)
-  local checked = options.check("bus:topic", given, topic_rules, level + 1)
+function M.new(bus, name, given)
+  names.check("bus:topic", "topic name", name)
+  local checked = options.check("bus:topic", given, topic_rules)
   if checked.dead_letters then
-    names.check("bus:topic", "dead_letters", checked.dead_letters, level + 1)
+    names.check("bus:topic", "dead_letters", checked.dead_letters)
   end
   return setmetatable({
     bus = bus,
@@ -111,7 +111,7 @@ end
 ---@return tidemill.Error? err
 function methods:cancel(event_id)
   if type(event_id) ~= "string" or event_id == "" then
-    error("topic:cancel: an event id (a string) expected", 2)
+    misuse("topic:cancel: an event id (a string) expected")
   end
   local bus = self.bus
   return bus:request("topic:cancel", function(core, tag)
@@ -121,7 +121,7 @@ end
 
 -- ---- consuming ----
 
-local function shared_options(self, checked, level)
+local function shared_options(self, checked)
   local config = {
     topic = self.name,
     stream = self.name,
@@ -141,24 +141,24 @@ local function shared_options(self, checked, level)
     unknown = checked.unknown,
     group_lost = checked.on_group_lost,
   }
-  names.check("topic:on", "group", config.group, level + 1)
+  names.check("topic:on", "group", config.group)
   if config.consumer then
-    names.check("topic:on", "consumer", config.consumer, level + 1)
+    names.check("topic:on", "consumer", config.consumer)
   end
   if config.start and config.start ~= "$" and not config.start:find "^%d+$" and not config.start:find "^%d+%-%d+$" then
-    error(('topic:on: start must be "0", "$" or a stream id, got %q'):format(config.start:sub(1, 60)), level + 1)
+    misuse(('topic:on: start must be "0", "$" or a stream id, got %q'):format(config.start:sub(1, 60)))
   end
   return config
 end
 
 -- An option that the group's subscription was started without, or with another value, can't take effect any more.
-local function check_agreement(subscription, checked, level)
+local function check_agreement(subscription, checked)
   for _, name in ipairs(shared_names) do
     local now = subscription.given[name]
     if checked[name] ~= nil and checked[name] ~= now then
-      error(("topic:on: %s = %s, but the group '%s' of topic '%s' was started with %s by an earlier topic:on"):format(
+      misuse(("topic:on: %s = %s, but the group '%s' of topic '%s' was started with %s by an earlier topic:on"):format(
         name, tostring(checked[name]), subscription.group, subscription.topic,
-        now == nil and "its default" or tostring(now)), level + 1)
+        now == nil and "its default" or tostring(now)))
     end
   end
 end
@@ -181,16 +181,16 @@ function methods:on(pattern, given, handler)
   if handler == nil then
     given, handler = nil, given
   end
-  options.check_value("topic:on", "the handler", handler, { "callable" }, 2)
+  options.check_value("topic:on", "the handler", handler, { "callable" })
   local checked = options.check("topic:on", given, on_rules)
-  local policy, classes = retry.policies("topic:on", checked.retry, 2)
-  local config = shared_options(self, checked, 2)
+  local policy, classes = retry.policies("topic:on", checked.retry)
+  local config = shared_options(self, checked)
   local route = { handler = handler, policy = policy, classes = classes, on_error = checked.on_error }
   local bus = self.bus
-  bus:check_open("topic:on", 2)
+  bus:check_open("topic:on")
   local subscription = bus:find_subscription(config.stream, config.group)
   if subscription then
-    check_agreement(subscription, checked, 2)
+    check_agreement(subscription, checked)
   else
     local err
     config.retry = policy
@@ -205,7 +205,7 @@ function methods:on(pattern, given, handler)
     if subscription.router.count == 0 then
       bus:forget_subscription(subscription)
     end
-    error("topic:on: " .. reason, 2)
+    misuse("topic:on: " .. reason)
   end
   return added
 end

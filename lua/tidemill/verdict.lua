@@ -1,5 +1,6 @@
 --- What a handler can return besides nothing: nack, reject, release.
 local options = require "tidemill.options"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -24,7 +25,7 @@ end
 ---@return tidemill.Verdict
 function M.reject(reason)
   if reason ~= nil and type(reason) ~= "string" then
-    error("tidemill.reject: the reason must be a string, got " .. type(reason), 2)
+    misuse("tidemill.reject: the reason must be a string, got " .. type(reason))
   end
   return setmetatable({ kind = M.REJECT, reason = reason or "rejected" }, mt)
 end

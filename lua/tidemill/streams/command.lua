@@ -1,6 +1,7 @@
 --- Building and sending the stream commands.
 local options = require "tidemill.options"
 local reply = require "tidemill.streams.reply"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -8,13 +9,12 @@ local M = {}
 ---@param where string
 ---@param what string
 ---@param value any
----@param level integer? default 4
 ---@return string
-function M.text(where, what, value, level)
+function M.text(where, what, value)
   if type(value) == "number" then
     return value % 1 == 0 and ("%d"):format(value) or ("%.17g"):format(value)
   elseif type(value) ~= "string" then
-    error(("streams:%s: %s must be a string, got %s"):format(where, what, type(value)), level or 4)
+    misuse(("streams:%s: %s must be a string, got %s"):format(where, what, type(value)))
   end
   return value
 end
@@ -41,7 +41,7 @@ end
 function M.add_ids(where, args, first, ...)
   local ids = type(first) == "table" and first or { first, ... }
   if #ids == 0 then
-    error(("streams:%s: at least one id expected"):format(where), 3)
+    misuse(("streams:%s: at least one id expected"):format(where))
   end
   for _, id in ipairs(ids) do
     args[#args + 1] = text(where, "an id", id)
@@ -50,7 +50,7 @@ end
 
 --- Checks the options of a method.
 function M.check(where, given, rules)
-  return options.check("streams:" .. where, given, rules, 3)
+  return options.check("streams:" .. where, given, rules)
 end
 
 --- Sends a list of strings and waits; the reply as it is, or nil, err. `block`: seconds that the server may wait.
@@ -76,7 +76,7 @@ end
 --- XREAD and XREADGROUP: checked options onto the arguments, then sent.
 function M.read(self, where, args, checked)
   if not checked.streams or next(checked.streams) == nil then
-    error(("streams:%s: streams = { [key] = id } expected"):format(where), 3)
+    misuse(("streams:%s: streams = { [key] = id } expected"):format(where))
   end
   if checked.count then
     M.add(args, "COUNT", checked.count)

@@ -1,6 +1,7 @@
 --- bus.streams, part two: groups. Every call waits.
 local command = require "tidemill.streams.command"
 local reply = require "tidemill.streams.reply"
+local misuse = require "tidemill.misuse"
 
 local methods = {}
 
@@ -22,7 +23,7 @@ local read_rules = {
 function methods:xreadgroup(given)
   local checked = check("xreadgroup", given, read_rules)
   if not checked.group or not checked.consumer then
-    error("streams:xreadgroup: group and consumer expected", 2)
+    misuse("streams:xreadgroup: group and consumer expected")
   end
   return command.read(self, "xreadgroup", { "XREADGROUP", "GROUP", checked.group, checked.consumer }, checked)
 end

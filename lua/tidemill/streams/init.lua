@@ -4,6 +4,7 @@
 local options = require "tidemill.options"
 local command = require "tidemill.streams.command"
 local reply = require "tidemill.streams.reply"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -41,9 +42,9 @@ end
 ---@return any? reply
 ---@return tidemill.Error? err
 function methods:command(name, ...)
-  local args = { text("command", "the command's name", name, 3) }
+  local args = { text("command", "the command's name", name) }
   for i = 1, select("#", ...) do
-    args[i + 1] = text("command", "argument " .. i, (select(i, ...)), 3)
+    args[i + 1] = text("command", "argument " .. i, (select(i, ...)))
   end
   return command.send(self, args)
 end
@@ -64,7 +65,7 @@ end
 
 local function add_trim(where, args, checked)
   if checked.maxlen and checked.minid then
-    error(("streams:%s: maxlen and minid exclude each other"):format(where), 3)
+    misuse(("streams:%s: maxlen and minid exclude each other"):format(where))
   end
   local strategy = checked.maxlen and "MAXLEN" or checked.minid and "MINID"
   if not strategy then
@@ -99,7 +100,7 @@ function methods:xadd(key, id, fields, given)
   add_trim("xadd", args, checked)
   add(args, id)
   if type(fields) ~= "table" or next(fields) == nil then
-    error("streams:xadd: a table of fields expected", 2)
+    misuse("streams:xadd: a table of fields expected")
   end
   if fields[1] ~= nil then
     for i = 1, #fields do
@@ -137,7 +138,7 @@ end
 function methods:xtrim(key, given)
   local args = build("xtrim", "XTRIM", key)
   if not add_trim("xtrim", args, check("xtrim", given, trim_rules)) then
-    error("streams:xtrim: maxlen or minid expected", 2)
+    misuse("streams:xtrim: maxlen or minid expected")
   end
   return ask(self, args)
 end
@@ -147,7 +148,7 @@ end
 local count_rules = { count = { "integer" } }
 
 local function range(self, where, verb, key, from, to, given)
-  local checked = options.check("streams:" .. where, given, count_rules, 3)
+  local checked = options.check("streams:" .. where, given, count_rules)
   local args = build(where, verb, key, from, to)
   if checked.count then
     add(args, "COUNT", checked.count)
