@@ -1,4 +1,5 @@
 -- A small order flow: inventory, payment and fulfilment are three scripts that know each other by their events only.
+-- They could as well run elsewhere: `tidemill run examples/orders/handlers`.
 -- 24 orders go in; each must end as shipped or cancelled, and the stock must add up.
 --
 --   lua examples/orders/main.lua [URL]       URL: memory: (default), file:PATH, redis://…, valkey://…
@@ -17,7 +18,7 @@ local bus, err = tidemill.open(arg[1] or os.getenv "TIDEMILL_URL" or "memory:")
 if not bus then fail("%s", tostring(err)) end
 local here = arg[0]:match "^(.*)/[^/]*$" or "."
 for _, name in ipairs { "inventory", "payment", "fulfilment" } do
-  assert(loadfile(("%s/%s.lua"):format(here, name)))(bus)
+  assert(loadfile(("%s/handlers/%s.lua"):format(here, name)))(bus)
 end
 
 -- Names of this run, so that it can share a server with earlier ones.

@@ -1,7 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- The examples as a reader runs them, on every engine: they check themselves, this checks that they said so.
+local cjson = require "cjson"
+local cli = require "spec.support.cli"
 local server = require "spec.support.server"
 local shell = require "spec.support.shell"
+local tidemill = require "tidemill"
 local webhooks = require "spec.support.webhooks"
 
 local lua = os.getenv "TIDEMILL_LUA" or (rawget(_G, "jit") and "luajit" or "lua5.4")
@@ -50,6 +53,34 @@ for _, target in ipairs(targets) do
       local result = run("examples/webhooks/main.lua", { TIDEMILL_WEBHOOKS = "/nowhere/index.json" })
       assert.equal(1, result.code)
       assert.truthy(result.err:find("/nowhere/index.json", 1, true), result.err)
+    end)
+
+    it("orders: the folder of handlers runs as a service", function()
+      if target.name == "memory" then return end -- gone with each process
+      local bus = assert(tidemill.open(store.url))
+      assert(bus:kv("stock"):set("cup", cjson.encode { left = 1, held = { none = 0 } }))
+      for number = 1, 2 do
+        local id = "service-" .. number
+        assert(bus:publish("orders", { type = "OrderPlaced", aggregate_id = id,
+          data = { id = id, run = "service", sku = "cup", quantity = 1, card = "good" } }))
+      end
+      local process = cli.spawn { "run", "examples/orders/handlers", "--url", store.url }
+      local shipped, cancelled
+      shell.wait_until(function()
+        shipped, cancelled = 0, 0
+        for _, entry in ipairs(assert(bus.streams:xrange("orders", "-", "+"))) do
+          local data = cjson.decode(entry.fields.data)
+          if data.run == "service" then
+            if entry.fields.event_type == "OrderShipped" then shipped = shipped + 1 end
+            if entry.fields.event_type == "OrderCancelled" then cancelled = cancelled + 1 end
+          end
+        end
+        return shipped + cancelled == 2
+      end, 60, 0.2)
+      process:signal "TERM"
+      assert.equal(0, process:wait(30), process:errors())
+      bus:close()
+      assert.same({ 1, 1 }, { shipped, cancelled })
     end)
 
     it("orders: every order ends once and the stock adds up", function()

@@ -2,9 +2,8 @@
 -- Every probe is harmless: nothing is written. A finding is { level, check, text, fix }.
 
 local json = require "tidemill.cli.json"
+local names = require "tidemill.names"
 local ui = require "tidemill.cli.ui"
-
-local unpack = rawget(table, "unpack") or rawget(_G, "unpack")
 
 local M = {
   summary = "Check the server: version, persistence, eviction, permissions, known hazards.",
@@ -15,6 +14,8 @@ local M = {
 function M.define(command, cli)
   command:argument("topic", "Topics whose permissions to check."):args "*"
   cli.add_url(command)
+  command:option("--role", "Check the permissions of a producer, a consumer, or both (default)."):argname "ROLE"
+    :choices { "producer", "consumer", "both" }:default "both":show_default(false)
   command:flag("--strict", "Warnings make the exit code 1, too.")
   cli.add_json(command)
 end
@@ -161,85 +162,140 @@ local function check_memory(streams, fields, add)
   end
 end
 
--- What tidemill sends, each in a form that the server refuses (or answers) without doing anything: permissions are
--- checked before arguments are.
-local function probes(key)
+-- Commands, each in a form that the server refuses (or answers) without doing anything: permissions are checked before
+-- arguments are. `key` is the topic, `own` a key of tidemill's beside it.
+local function probe_words(key, own)
   return {
-    { "ping", "PING" },
-    { "xadd", "XADD", key, "NOMKSTREAM", "no-id", "f", "v" },
-    { "xgroup|create", "XGROUP", "CREATE", key, "tidemill-doctor", "no-id" },
-    { "xreadgroup", "XREADGROUP", "GROUP", "tidemill-doctor", "doctor", "COUNT", "1", "STREAMS", key, "no-id" },
-    { "xack", "XACK", key, "tidemill-doctor", "0-1" },
-    { "xclaim", "XCLAIM", key, "tidemill-doctor", "doctor", "0", "no-id" },
-    { "xautoclaim", "XAUTOCLAIM", key, "tidemill-doctor", "doctor", "0", "no-id" },
-    { "xpending", "XPENDING", key, "tidemill-doctor", "no-id", "+", "1" },
-    { "xrange", "XRANGE", key, "no-id", "+" },
-    { "xlen", "XLEN", key },
-    { "xinfo|groups", "XINFO", "GROUPS", key },
-    { "evalsha", "EVALSHA", ("0"):rep(40), "1", key },
-    { "eval", "EVAL", "return 1", "1", key },
+    ping = { "PING" }, time = { "TIME" },
+    xadd = { "XADD", key, "NOMKSTREAM", "no-id", "f", "v" },
+    ["xgroup|create"] = { "XGROUP", "CREATE", key, "tidemill-doctor", "no-id" },
+    xreadgroup = { "XREADGROUP", "GROUP", "tidemill-doctor", "doctor", "COUNT", "1", "STREAMS", key, "no-id" },
+    xack = { "XACK", key, "tidemill-doctor", "0-1" },
+    xclaim = { "XCLAIM", key, "tidemill-doctor", "doctor", "0", "no-id" },
+    xautoclaim = { "XAUTOCLAIM", key, "tidemill-doctor", "doctor", "0", "no-id" },
+    xpending = { "XPENDING", key, "tidemill-doctor", "no-id", "+", "1" },
+    xrange = { "XRANGE", key, "no-id", "+" }, xrevrange = { "XREVRANGE", key, "no-id", "-" },
+    xlen = { "XLEN", key },
+    ["xinfo|groups"] = { "XINFO", "GROUPS", key },
+    ["xinfo|consumers"] = { "XINFO", "CONSUMERS", key, "tidemill-doctor" },
+    evalsha = { "EVALSHA", ("0"):rep(40), "1", own }, eval = { "EVAL", "return 1", "1", own },
+    get = { "GET", own }, set = { "SET", own, "v", "no-option" }, del = { "DEL", own }, exists = { "EXISTS", own },
+    pttl = { "PTTL", own }, pexpire = { "PEXPIRE", own, "no-number" }, persist = { "PERSIST", own },
+    incrby = { "INCRBY", own, "no-number" },
+    zadd = { "ZADD", own, "no-number", "m" }, zrem = { "ZREM", own, "tidemill-doctor" }, zcard = { "ZCARD", own },
+    zrange = { "ZRANGE", own, "no-number", "0" }, zrangebyscore = { "ZRANGEBYSCORE", own, "no-number", "0" },
+    hset = { "HSET", own, "f", "v", "half" }, hget = { "HGET", own, "f" }, hdel = { "HDEL", own, "tidemill-doctor" },
   }
 end
 
--- Keys that go with a topic share its hash tag.
-local function key_patterns(topic)
-  local tag = topic:match "{(.-)}"
-  local derived = tag and tag ~= "" and topic or "{" .. topic .. "}"
-  return "~" .. topic .. " ~" .. derived .. ":*", derived .. ":delayed"
+-- What each thing that tidemill does sends, scripts included: a server checks what a script calls, too.
+local FEATURES = {
+  { name = "publish", role = "producer", level = "error", "ping", "xadd" },
+  { name = "publish once, append", role = "producer", level = "warn", "evalsha", "eval", "xadd", "xlen", "get", "set",
+    "pttl", "pexpire" },
+  { name = "publish later", role = "producer", level = "warn", "evalsha", "eval", "zadd", "hset", "exists", "set",
+    "time", "zrem", "hdel", "get", "del" },
+  { name = "consume", role = "consumer", level = "error", "ping", "xgroup|create", "xreadgroup", "xack", "xpending",
+    "xclaim", "xautoclaim", "xrange", "xadd", "evalsha", "eval" },
+  { name = "deliver delayed events", role = "consumer", level = "error", "evalsha", "eval", "zadd", "hset", "time",
+    "zrangebyscore", "zrange", "hget", "zrem", "hdel", "xadd" },
+  { name = "use key-values", role = "both", level = "warn", "get", "set", "del", "pttl", "pexpire", "persist", "incrby",
+    "evalsha", "eval" },
+  { name = "look (info, tail)", role = "both", level = "warn", "xlen", "xrange", "xrevrange", "xinfo|groups",
+    "xinfo|consumers", "zcard" },
+}
+
+local function is_refused(streams, words)
+  local _, err = streams:send(words)
+  return type(err) == "table" and err.code == "TIDE-NOPERM"
 end
 
-local function check_permissions(streams, topics, add)
-  local who = streams:command("ACL", "WHOAMI")
-  local user = type(who) == "string" and who or "USER"
-  local listed = #topics > 0 and topics or { "tidemill:doctor" }
-  local missing, seen, keys = {}, {}, {}
-  for _, topic in ipairs(listed) do
-    local pattern, derived = key_patterns(topic)
-    local refused_keys = false
-    for _, probe in ipairs(probes(topic)) do
-      local _, err = streams:command(unpack(probe, 2))
-      if type(err) == "table" and err.code == "TIDE-NOPERM" then
-        if tostring(err.message):lower():find("key", 1, true) then
-          refused_keys = true
-        elseif not seen[probe[1]] then
-          seen[probe[1]] = true
-          missing[#missing + 1] = probe[1]
-        end
+local function has(words, word)
+  for _, one in ipairs(words) do if one == word then return true end end
+  return false
+end
+
+-- Which commands this user lacks, and which of the topic's keys it may not touch. A refusal doesn't say reliably which
+-- of the two it is; but keys that are refused are refused to every command.
+local function refusals(streams, topic)
+  local own = names.derived(topic, "doctor")
+  local lacks = {}
+  local groups = {
+    { key = topic, pattern = "~" .. topic, count = 0, refused = {} },
+    { key = own, pattern = "~" .. names.derived(topic, "*"), count = 0, refused = {} },
+  }
+  for name, words in pairs(probe_words(topic, own)) do
+    local is = is_refused(streams, words)
+    local keyed
+    for _, group in ipairs(groups) do
+      if has(words, group.key) then
+        keyed = true
+        group.count = group.count + 1
+        if is then group.refused[#group.refused + 1] = name end
       end
     end
-    local _, err = streams:command("EVAL", "return 1", "1", derived)
-    if type(err) == "table" and err.code == "TIDE-NOPERM" and tostring(err.message):lower():find("key", 1, true) then
-      refused_keys = true
+    if is and not keyed then lacks[name] = true end
+  end
+  local patterns = {}
+  local can_eval = not is_refused(streams, { "EVAL", "return 1", "0" })
+  for _, group in ipairs(groups) do
+    local all = #group.refused == group.count
+    if all then patterns[#patterns + 1] = group.pattern end
+    -- With the keys closed nothing is known of the commands: named, unless a script shows that commands are open.
+    if not (all and can_eval) then
+      for _, name in ipairs(group.refused) do lacks[name] = true end
     end
-    if refused_keys and #topics > 0 then keys[#keys + 1] = pattern end
   end
-  if #missing == 0 and #keys == 0 then
-    add("ok", "permissions", ("user %s may do everything that tidemill needs%s"):format(ui.escape(user, 80),
-      #topics > 0 and " on these topics" or ""))
-    return
-  end
-  local rule = {}
-  for _, name in ipairs(missing) do rule[#rule + 1] = "+" .. name end
-  for _, pattern in ipairs(keys) do rule[#rule + 1] = pattern end
-  local lacks = {}
-  if #missing > 0 then lacks[#lacks + 1] = "commands " .. table.concat(missing, ", ") end
-  if #keys > 0 then lacks[#lacks + 1] = "keys " .. table.concat(keys, " ") end
-  add("error", "permissions", ("user %s lacks %s"):format(ui.escape(user, 80), table.concat(lacks, "; ")),
-    ("ACL SETUSER %s %s"):format(user, table.concat(rule, " ")))
+  return lacks, patterns
 end
 
-local function examine_redis(bus, topics, url, add)
+local function check_permissions(streams, topics, role, user, add)
+  local listed = #topics > 0 and topics or { "tidemill-doctor" }
+  local lacks, keys = {}, {}
+  for _, topic in ipairs(listed) do
+    local missing, patterns = refusals(streams, topic)
+    for name in pairs(missing) do lacks[name] = true end
+    for _, pattern in ipairs(#topics > 0 and patterns or {}) do keys[#keys + 1] = pattern end
+  end
+  local fine = true
+  for _, feature in ipairs(FEATURES) do
+    if role == "both" or feature.role == "both" or feature.role == role then
+      local missing = {}
+      for _, name in ipairs(feature) do if lacks[name] then missing[#missing + 1] = name end end
+      if #missing > 0 then
+        fine = false
+        add(feature.level, "permissions",
+          ("user %s can't %s: it lacks %s"):format(ui.escape(user, 80), feature.name, table.concat(missing, ", ")),
+          ("ACL SETUSER %s +%s"):format(user, table.concat(missing, " +")))
+      end
+    end
+  end
+  if #keys > 0 then
+    fine = false
+    local patterns = table.concat(keys, " ")
+    add("error", "permissions", ("user %s can't touch the keys %s"):format(ui.escape(user, 80), patterns),
+      ("ACL SETUSER %s %s"):format(user, patterns))
+  end
+  if fine then
+    add("ok", "permissions", ("user %s may do all of it%s"):format(ui.escape(user, 80),
+      #topics > 0 and " on these topics" or ""))
+  end
+end
+
+local function examine_redis(bus, topics, role, url, add)
   local streams = bus.streams
+  local who = streams:command("ACL", "WHOAMI")
+  local user = type(who) == "string" and who or url:match "://([^:@/]+):[^@/]*@" or "default"
   local fields, err = info_fields(streams)
   if not fields then
-    add("warn", "server", "INFO is not answered: " .. tostring(err), "ACL SETUSER USER +info")
+    add("warn", "server", "INFO is not answered: " .. tostring(err), ("ACL SETUSER %s +info +config|get"):format(user))
     fields = {}
   else
     check_version(fields, add)
   end
   check_persistence(streams, fields, add)
   check_memory(streams, fields, add)
-  check_permissions(streams, topics, add)
+  check_permissions(streams, topics, role, user, add)
   local tls = url:find "^rediss:" or url:find "^valkeys:"
   if tls and (url:find "[?&]insecure=[1yt]") then
     add("warn", "tls", "the server's certificate is not checked (insecure)", "give the authority: ?ca=FILE")
@@ -287,7 +343,7 @@ function M.run(options, cli)
   if bus.engine == "sqlite" then
     examine_sqlite(server, url, add)
   else
-    examine_redis(bus, options.topic, url, add)
+    examine_redis(bus, options.topic, options.role, url, add)
   end
   bus:close()
 
