@@ -1,5 +1,6 @@
 --- A bus: one engine with its topics, subscriptions and the loop that runs them.
 local core = require "tidemill.core"
+local config = require "tidemill.config"
 local errors = require "tidemill.error"
 local event = require "tidemill.event"
 local info = require "tidemill.info"
@@ -29,63 +30,13 @@ local mt = {
   end,
 }
 
--- Options that are Lua's own, and those handed on to the engine as URL options of the same name.
-local rules = {
-  name = { "string" },
-  log = { "callable" },
-  id = { "callable" },
-  max_payload = { "integer", default = 1048576, min = 1, max = 512 * 1048576 },
-  json = { "table" },
-  grace = { "seconds", default = 10 },
-  consumer = { "string" },
-}
-local url_options = {
-  timeout = "seconds", connect_timeout = "seconds", keepalive = "seconds", busy_timeout = "seconds",
-  max_age = "seconds", max_len = "integer", db = "integer", insecure = "boolean", user = "string", password = "string",
-  ca = "string", cert = "string", key = "string", server_name = "string", synchronous = "string",
-}
-for name, kind in pairs(url_options) do
-  rules[name] = { kind }
-end
-
-local function url_list(checked)
-  local list = {}
-  local function add(name, value)
-    list[#list + 1], list[#list + 2] = name, value
-  end
-  for name, kind in pairs(url_options) do
-    local value = checked[name]
-    if value ~= nil then
-      if kind == "seconds" then
-        value = ("%.6f"):format(value)
-      elseif kind == "integer" then
-        value = ("%d"):format(value)
-      end
-      add(name, tostring(value))
-    end
-  end
-  return list
-end
-
 --- See tidemill.open.
 ---@param url string
 ---@param given table?
 ---@return tidemill.Bus?
 ---@return tidemill.Error?
 function M.open(url, given)
-  local where = "tidemill.open"
-  local checked = options.check(where, given, rules)
-  if checked.json and (type(checked.json.encode) ~= "function" or type(checked.json.decode) ~= "function") then
-    misuse(where .. ": json must have the functions encode and decode")
-  end
-  if checked.consumer then
-    names.check(where, "consumer", checked.consumer)
-  end
-  local list = url_list(checked)
-  local is_embedded = url:match "^memory:" or url:match "^file:"
-  if checked.name and not is_embedded then
-    list[#list + 1], list[#list + 2] = "name", checked.name
-  end
+  local checked, list, is_embedded = config.check("tidemill.open", url, given)
   local handle, err = core.open(url, list, checked.max_payload)
   if not handle then
     return nil, err
@@ -116,10 +67,12 @@ end
 
 -- ---- for the other modules ----
 
+--- The error of every call on a closed bus.
 function methods:closed_error()
   return errors.new("CLOSED", "the bus is closed")
 end
 
+--- Raises when the bus is closed.
 function methods:check_open(where)
   if self.closed then
     misuse(where .. ": the bus is closed")
@@ -153,17 +106,19 @@ function methods:request(where, submit)
   return waiter.a, waiter.b
 end
 
+--- The subscription of a group, or nil.
 function methods:find_subscription(stream, group)
   return self.subscriptions[stream .. "\0" .. group]
 end
 
-function methods:new_subscription(config)
-  config.consumer = config.consumer or self.consumer
-  local made, err = subscription.new(self, config)
+--- Starts a subscription; nil, err when the engine refuses.
+function methods:new_subscription(wanted)
+  wanted.consumer = wanted.consumer or self.consumer
+  local made, err = subscription.new(self, wanted)
   if not made then
     return nil, err
   end
-  self.subscriptions[config.stream .. "\0" .. config.group] = made
+  self.subscriptions[wanted.stream .. "\0" .. wanted.group] = made
   local order = { made }
   for i, one in ipairs(self.order) do
     order[i + 1] = one
@@ -172,6 +127,7 @@ function methods:new_subscription(config)
   return made
 end
 
+--- Stops a subscription whose last handler has gone.
 function methods:forget_subscription(gone)
   gone:stop(false)
   self.subscriptions[gone.stream .. "\0" .. gone.group] = nil

@@ -4,6 +4,7 @@
 -- A pooled coroutine yields one of two marks: IDLE (its function has ended) or PARKED (something else will resume it).
 -- Any other yield is user code giving way: it is resumed in the next turn.
 local misuse = require "tidemill.misuse"
+local timers = require "tidemill.timers"
 local M = {}
 
 local methods = {}
@@ -29,9 +30,7 @@ function M.new(core, log)
     idle_count = 0,
     ready = {},                                     -- coroutines to resume in the next turn
     ready_count = 0,
-    timers = {},                                    -- heap of { deadline µs, sequence, coroutine }
-    timer_count = 0,
-    sequence = 0,
+    timers = timers.new(),                          -- coroutines by the µs when they wake
     tasks = 0,                                      -- functions that have started and not ended
     looping = false,                                -- a run, tick or drain is under way
   }, mt)
@@ -107,65 +106,18 @@ function methods:resume_ready()
   return true
 end
 
--- ---- timers: a binary heap by (deadline, sequence) ----
-
-local function before(a, b)
-  if a[1] ~= b[1] then
-    return a[1] < b[1]
-  end
-  return a[2] < b[2]
-end
-
-local function push_timer(self, timer)
-  local heap = self.timers
-  local i = self.timer_count + 1
-  self.timer_count = i
-  while i > 1 do
-    local parent = (i - i % 2) / 2
-    if not before(timer, heap[parent]) then
-      break
-    end
-    heap[i] = heap[parent]
-    i = parent
-  end
-  heap[i] = timer
-end
-
-local function pop_timer(self)
-  local heap, count = self.timers, self.timer_count
-  local first, last = heap[1], heap[count]
-  heap[count] = nil
-  self.timer_count = count - 1
-  count = count - 1
-  local i = 1
-  while count > 0 do
-    local child = 2 * i
-    if child > count then
-      break
-    end
-    if child < count and before(heap[child + 1], heap[child]) then
-      child = child + 1
-    end
-    if not before(heap[child], last) then
-      break
-    end
-    heap[i] = heap[child]
-    i = child
-  end
-  if count > 0 then
-    heap[i] = last
-  end
-  return first
-end
+-- ---- sleepers ----
 
 local function wake_sleepers(self)
-  if self.timer_count == 0 then
+  if not self.timers:first() then
     return
   end
   local now = self.core:now()
-  while self.timer_count > 0 and self.timers[1][1] <= now do
+  local thread = self.timers:pop(now)
+  while thread do
     self.ready_count = self.ready_count + 1
-    self.ready[self.ready_count] = pop_timer(self)[3]
+    self.ready[self.ready_count] = thread
+    thread = self.timers:pop(now)
   end
 end
 
@@ -219,8 +171,9 @@ end
 ---@return true? ok
 ---@return tidemill.Error? err
 function methods:poll(timeout)
-  if self.timer_count > 0 then
-    local left = self.timers[1][1] - self.core:now()
+  local deadline = self.timers:first()
+  if deadline then
+    local left = deadline - self.core:now()
     left = left > 0 and left or 0
     if timeout < 0 or left < timeout then
       timeout = left
@@ -291,11 +244,10 @@ end
 ---@return true? ok
 ---@return tidemill.Error? err
 function methods:sleep(seconds)
-  self.sequence = self.sequence + 1
   local deadline = self.core:now() + seconds * 1e6
   local thread = running()
   if thread and self.threads[thread] then
-    push_timer(self, { deadline, self.sequence, thread })
+    self.timers:push(deadline, thread)
     yield(PARKED)
     return true
   end

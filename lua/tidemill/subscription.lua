@@ -47,13 +47,16 @@ end
 ---@return true? ok
 ---@return tidemill.Error? err
 function methods:start()
-  local config = self.config
-  local number, err = self.bus.core:subscribe(config)
+  local bus = self.bus
+  local number, err = bus.core:subscribe(self.config)
   if not number then
     return nil, err
   end
+  if self.stopped_number and bus.by_number[self.stopped_number] == self then
+    bus.by_number[self.stopped_number] = nil
+  end
   self.number = number
-  self.bus.by_number[number] = self
+  bus.by_number[number] = self
   return true
 end
 
