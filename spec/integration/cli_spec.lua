@@ -5,6 +5,7 @@ local cli = require "spec.support.cli"
 local server = require "spec.support.server"
 local shell = require "spec.support.shell"
 
+local unpack = rawget(table, "unpack") or rawget(_G, "unpack")
 local dir
 
 local function script(name, text)
@@ -127,8 +128,26 @@ describe("the command's usage", function()
     end
   end)
 
-  it("has no colours off a terminal", function()
+  it("has colours and a progress bar on a terminal only, and none of them with NO_COLOR", function()
     assert.is_nil(cli.run({ "doctor", "--url", "memory:" }).out:find "\27")
+    if shell.run("command -v script").code ~= 0 then
+      pending "script(1) is not installed"
+      return
+    end
+    local function at_terminal(words, env)
+      env.TERM = "xterm"
+      return shell.run({ "script", "-qec", shell.words { cli.path, unpack(words) }, "/dev/null" }, { env = env })
+    end
+    local doctor = { "doctor", "--url", "memory:" }
+    assert.truthy(at_terminal(doctor, { NO_COLOR = false }).out:find "\27%[32mok")
+    assert.is_nil(at_terminal(doctor, { NO_COLOR = "1" }).out:find "\27%[%d")
+    local path = shell.write_file(dir .. "/bar.json", ('{"type":"A"}\n'):rep(2000))
+    local many = { "publish", "bar", "--file", path, "--url", "memory:" }
+    local shown = at_terminal(many, {})
+    assert.truthy(shown.out:find("100 % 2000 of 2000", 1, true), shown.out)
+    local plain = cli.run(many)
+    assert.equal("", plain.err)
+    assert.equal("published 2000 events\n", plain.out)
   end)
 end)
 
