@@ -138,7 +138,7 @@ end
 local function launch(self)
   os.remove(self.dir .. "/log")
   shell.write_file(self.dir .. "/server.conf", config_lines(self))
-  self.process = shell.spawn { find(PROGRAMS[self.kind]), self.dir .. "/server.conf" }
+  self.process = shell.spawn({ find(PROGRAMS[self.kind]), self.dir .. "/server.conf" }, { remove = self.dir })
   self.pid = self.process.pid
   local ready = shell.wait_until(function()
     local log = shell.read_file(self.dir .. "/log") or ""

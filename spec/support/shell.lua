@@ -171,7 +171,8 @@ Process.__index = Process
 
 --- Starts a command line in the background. It dies with this Lua process.
 ---@param command string|string[]
----@param options? { env: table<string, string|false>?, dir: string?, input: string? }
+---@param options? { env: table<string, string|false>?, dir: string?, input: string?, remove: string? }
+---  remove: a folder that goes with the process when this Lua process was killed
 function M.spawn(command, options)
   options = options or {}
   if type(command) == "table" then command = M.words(command) end
@@ -187,14 +188,16 @@ function M.spawn(command, options)
   -- The outer shell waits, so that the exit status is kept and no zombie stays; the watcher ends what outlives us.
   local q = M.quote(scratch)
   M.write_file(scratch .. "/script", table.concat(exports) .. "exec " .. command .. "\n")
+  local own = M.own_pid()
   M.write_file(scratch .. "/keeper", ([[
 sh %s/script <%s >%s/out 2>%s/err &
 pid=$!
 echo $pid >%s/pid.new && mv %s/pid.new %s/pid
 ( while kill -0 %d 2>/dev/null && kill -0 $pid 2>/dev/null; do sleep 1; done; kill -9 $pid 2>/dev/null ) &
 wait $pid
-echo $? >%s/code.new && mv %s/code.new %s/code
-]]):format(q, M.quote(input), q, q, q, q, q, M.own_pid(), q, q, q))
+code=$?
+if kill -0 %d 2>/dev/null; then echo $code >%s/code.new && mv %s/code.new %s/code; else rm -rf %s %s; fi
+]]):format(q, M.quote(input), q, q, q, q, q, own, own, q, q, q, q, M.quote(options.remove or scratch)))
   os.execute(("sh %s/keeper </dev/null >/dev/null 2>&1 &"):format(q))
   local pid = M.wait_until(function() return M.read_file(scratch .. "/pid") end, 10, 0.01)
   local process = setmetatable({ pid = assert(tonumber(pid), "cannot start " .. command), scratch = scratch }, Process)
