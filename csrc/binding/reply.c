@@ -113,7 +113,8 @@ static lua_Integer fill_results(lua_State *L, const tide_completion *completion)
         const tide_publish_result *one = &completion->as.publish.results[record++];
         if (one->status != TIDE_OK) {
             char message[TIDE_ERROR_MESSAGE_MAX];
-            if (one->detail.len > 0)
+            /* The completion's own line says more (which rule is missing), of the first failure. */
+            if (one->detail.len > 0 && one->status != completion->error.status)
                 tide_text_escape(message, sizeof message, one->detail);
             else
                 memcpy(message, completion->error.message, sizeof message);

@@ -45,13 +45,22 @@ tide_str tide__dead_reason_text(tide_dead_reason reason) {
     return TIDE_STR("rejected");
 }
 
+static bool is_delayed_copy(const tide_entry *entry) {
+    const tide_field *end = entry->fields + entry->field_count;
+    return entry->field_count >= TIDE_DELAY_FIELDS &&
+           tide_str_equal(end[-1].name, TIDE_STR(TIDE_ATTEMPT_FIELD)) &&
+           tide_str_equal(end[-2].name, TIDE_STR(TIDE_RETRY_GROUP_FIELD));
+}
+
+bool tide__is_retry_of_another(const tide_entry *entry, tide_str group) {
+    return is_delayed_copy(entry) &&
+           !tide_str_equal(entry->fields[entry->field_count - 2].value, group);
+}
+
 uint32_t tide__carried_attempts(const tide_entry *entry) {
-    if (entry->field_count == 0)
-        return 0;
-    const tide_field *last = &entry->fields[entry->field_count - 1];
     uint64_t number;
-    if (!tide_str_equal(last->name, TIDE_STR(TIDE_ATTEMPT_FIELD)) ||
-        !tide_u64_parse(last->value, &number))
+    if (!is_delayed_copy(entry) ||
+        !tide_u64_parse(entry->fields[entry->field_count - 1].value, &number))
         return 0;
     /* Anybody can write such a field: a nonsense number may end an event early, but never wrap a count. */
     return number > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)number;
@@ -59,8 +68,8 @@ uint32_t tide__carried_attempts(const tide_entry *entry) {
 
 static size_t copy_original(tide_field *fields, const tide_entry *entry) {
     size_t count = entry->field_count;
-    if (count > 0 && tide_str_equal(entry->fields[count - 1].name, TIDE_STR(TIDE_ATTEMPT_FIELD)))
-        count--;
+    if (is_delayed_copy(entry))
+        count -= TIDE_DELAY_FIELDS;
     if (count > TIDE_BODY_FIELDS_MAX)
         count = TIDE_BODY_FIELDS_MAX;
     if (count > 0)
@@ -95,9 +104,10 @@ size_t tide__dead_letter_fields(tide_field *fields, char *text, const tide_entry
     return count + TIDE_DEAD_FIELDS;
 }
 
-size_t tide__delayed_fields(tide_field *fields, char *text, const tide_entry *entry,
+size_t tide__delayed_fields(tide_field *fields, char *text, const tide_entry *entry, tide_str group,
                             uint32_t attempts) {
     size_t count = copy_original(fields, entry);
-    fields[count] = (tide_field){TIDE_STR(TIDE_ATTEMPT_FIELD), number_text(&text, attempts)};
+    fields[count] = (tide_field){TIDE_STR(TIDE_RETRY_GROUP_FIELD), group};
+    fields[count + 1] = (tide_field){TIDE_STR(TIDE_ATTEMPT_FIELD), number_text(&text, attempts)};
     return count + TIDE_DELAY_FIELDS;
 }

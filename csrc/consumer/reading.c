@@ -146,11 +146,15 @@ static void trouble(tide_consumer *consumer, const tide_error *error, int64_t no
 void tide__reading_ensured(tide_consumer *consumer, tide_completion *completion, int64_t now_us) {
     if (consumer->state == TIDE_CONSUMER_STOPPING)
         return;
-    if (completion->status != TIDE_OK) {
+    /* Out of memory, a server refuses to create a group that is there already, but serves its reads: try once. */
+    bool may_be_there =
+        completion->status == TIDE_OOM && consumer->gates[TIDE_GATE_READ].failures == 0;
+    if (completion->status != TIDE_OK && !may_be_there) {
         trouble(consumer, &completion->error, now_us);
         return;
     }
-    if (consumer->was_ready && completion->as.group_ensure.created) {
+    if (completion->status == TIDE_OK && consumer->was_ready &&
+        completion->as.group_ensure.created) {
         consumer->stats.group_recreated++;
         char text[TIDE_ID_TEXT_MAX];
         int len = (int)checkpoint(consumer, text);
@@ -311,6 +315,10 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
         s->fresh_us = now_us;
         if (entry->gone) {
             gone++;
+            tide__settle_want(consumer, slot, TIDE_SETTLE_ACK, 0, now_us);
+            continue;
+        }
+        if (tide__is_retry_of_another(entry, consumer->options.group)) {
             tide__settle_want(consumer, slot, TIDE_SETTLE_ACK, 0, now_us);
             continue;
         }

@@ -102,7 +102,7 @@ static bool reserve_fields(tide_consumer *consumer, size_t count) {
 static size_t write_body(tide_consumer *consumer, const tide_slot *s, tide_field *fields,
                          char *text, int64_t now_us) {
     if (s->verb == TIDE_SETTLE_DELAY)
-        return tide__delayed_fields(fields, text, &s->entry, s->attempt);
+        return tide__delayed_fields(fields, text, &s->entry, consumer->options.group, s->attempt);
     tide_dead_context context = {
         .reason = s->dead != NULL ? s->dead->reason
                                   : tide__dead_reason_text((tide_dead_reason)s->dead_reason),

@@ -197,18 +197,20 @@ describe("consumer groups on " .. world.engine, function()
   it("go on where they stopped after close and open", "reopen", function(w)
     local topic = w:topic()
     w:fill(topic, 100)
-    local got = {}
-    local function handler(event) got[#got + 1] = event.data.n end
-    topic:on("*", { prefetch = 10 }, function(event)
-      handler(event)
-    end)
-    w:wait(function() return #got >= 40 end)
+    local seen, count = {}, 0
+    local function handler(event)
+      seen[event.data.n] = (seen[event.data.n] or 0) + 1
+      count = count + 1
+    end
+    topic:on("*", { prefetch = 10 }, handler)
+    w:wait(function() return count >= 40 end)
     w.buses[1]:drain(5)
     w:close()
     w:topic():on("*", handler)
-    w:wait(function() return #got >= 100 end)
+    w:wait(function() return count >= 100 end)
     w:pass(0.2)
-    assert_counts_up(got, 100)
+    -- What the first one gave back comes between the new ones; each comes once.
+    for n = 1, 100 do assert.equal(1, seen[n]) end
   end)
 
   it("lose none of 5,000 events over 20 open and close cycles", "reopen", function(w)

@@ -145,6 +145,22 @@ describe("settling on " .. world.engine, function()
     assert.same({ 1, 2, 3 }, attempts)
   end)
 
+  it("shows a long retry to its own group alone", function(w)
+    local topic = w:topic()
+    local failing, calm = {}, {}
+    topic:on("*", { group = "failing", delay_move = 0.1, retry = { backoff = "fixed", delay = 0.3, jitter = 0 } },
+      function(event)
+        failing[#failing + 1] = event.attempt
+        if event.attempt == 1 then error "once" end
+      end)
+    topic:on("*", { group = "calm" }, function(event) calm[#calm + 1] = event.attempt end)
+    assert(topic:publish { type = "A", data = {} })
+    w:wait(function() return #failing == 2 end)
+    w:pass(0.3)
+    assert.same({ 1, 2 }, failing)
+    assert.same({ 1 }, calm)
+  end)
+
   it("gives a released event to somebody, not counted as an attempt", function(w)
     local topic = w:topic()
     local attempts = {}

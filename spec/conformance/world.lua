@@ -114,7 +114,7 @@ local function new_world()
     url = start().url }, World)
 end
 
---- Makes a spec's `it` into one that takes a feature (default core: what every engine must be able to do) and hands each
+--- Makes a `it` that takes a feature (default core: what every engine must be able to do) and hands each
 --- behaviour a world. Without the feature the behaviour is pending, with the engine's reason.
 function M.behaviours(it, pending)
   return function(name, feature, run)

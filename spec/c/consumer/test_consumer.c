@@ -434,18 +434,24 @@ static void test_nack_delay_and_long_delay_is_moved(void **state) {
     assert_int_equal(op->count, 1);
     assert_int_equal(op->items[0].kind, TIDE_SETTLE_DELAY);
     assert_int_equal(op->items[0].delay_ms, 60000);
-    assert_string_equal(op->bodies[0], "n=xxxxxxxxxx;tide_attempt=1;");
+    assert_string_equal(op->bodies[0], "n=xxxxxxxxxx;tide_group=billing;tide_attempt=1;");
     answer(&w, TIDE_OP_SETTLE, TIDE_OK);
     pass(&w, 50);
     serve(&w);
     assert_int_equal(next(&w).attempt, 2);
     /* The moved one comes back as a new entry that carries its count. */
-    tide_field fields[2] = {{TIDE_STR("n"), TIDE_STR("1")},
+    tide_field fields[3] = {{TIDE_STR("n"), TIDE_STR("1")},
+                            {TIDE_STR("tide_group"), TIDE_STR("billing")},
                             {TIDE_STR("tide_attempt"), TIDE_STR("1")}};
-    tide_entry entry = {.id = {99, 0}, .fields = fields, .field_count = 2, .attempt = 1};
-    fake_answer_batch(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), &entry, 1, (tide_id){0, 0});
+    tide_field others[3] = {fields[0], {TIDE_STR("tide_group"), TIDE_STR("another")}, fields[2]};
+    tide_entry entries[2] = {
+        {.id = {98, 0}, .fields = others, .field_count = 3, .attempt = 1},
+        {.id = {99, 0}, .fields = fields, .field_count = 3, .attempt = 1},
+    };
+    fake_answer_batch(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), entries, 2, (tide_id){0, 0});
     turn(&w);
-    tide_event moved = next(&w);
+    tide_event moved = next(&w); /* another group's retry is acked unseen */
+    assert_int_equal(moved.entry->id.ms, 99);
     assert_int_equal(moved.attempt, 2);
     settle(&w, moved.handle, (tide_verdict){.kind = TIDE_VERDICT_REJECT, .reason = TIDE_STR("no")});
     pass(&w, 5);
