@@ -45,13 +45,14 @@ typedef struct tide_job {
 } tide_job;
 
 typedef struct tide_broker_vtable {
-    const char *name;   /* "redis", "sqlite" */
-    bool jobs_block;    /* jobs wait for a disk: run them off the loop's thread */
+    const char *name; /* "redis", "sqlite" */
+    bool jobs_block;  /* jobs wait for a disk: run them off the loop's thread */
     void (*destroy)(tide_broker *broker);
 
     /* TIDE_OK: exactly one completion follows. TIDE_OVERFLOW, TIDE_LIMIT, TIDE_ARGUMENT, TIDE_ENOMEM, TIDE_CLOSED: none
      * does, nothing happened, `error` says why. */
-    tide_status (*submit)(tide_broker *broker, const tide_op *op, int64_t now_us, tide_error *error);
+    tide_status (*submit)(tide_broker *broker, const tide_op *op, int64_t now_us,
+                          tide_error *error);
     /* False when there is none. */
     bool (*next_completion)(tide_broker *broker, tide_completion *completion);
     /* A fetch that waits on this reader ends soon, with what it has or nothing. Entries are never dropped by it. */
@@ -68,7 +69,8 @@ typedef struct tide_broker_vtable {
     void (*link_opened)(tide_broker *broker, uint32_t link, int64_t now_us);
     /* Also: it could not be opened. `why` is never TIDE_OK. */
     void (*link_closed)(tide_broker *broker, uint32_t link, const tide_error *why, int64_t now_us);
-    void (*feed)(tide_broker *broker, uint32_t link, const char *bytes, size_t size, int64_t now_us);
+    void (*feed)(tide_broker *broker, uint32_t link, const char *bytes, size_t size,
+                 int64_t now_us);
     /* What wants to be sent; valid until the next call on this broker. size 0: nothing. */
     tide_str (*output)(tide_broker *broker, uint32_t link);
     void (*output_ack)(tide_broker *broker, uint32_t link, size_t size, int64_t now_us);
@@ -96,8 +98,10 @@ typedef struct tide_broker_options {
 } tide_broker_options;
 
 /* TIDE_OK; TIDE_ENOMEM, TIDE_UNSUPPORTED, TIDE_OPTION with `error`. Neither connects nor opens a file yet. */
-tide_status tide_broker_redis_create(tide_broker **broker, const tide_broker_options *options, tide_error *error);
-tide_status tide_broker_sqlite_create(tide_broker **broker, const tide_broker_options *options, tide_error *error);
+tide_status tide_broker_redis_create(tide_broker **broker, const tide_broker_options *options,
+                                     tide_error *error);
+tide_status tide_broker_sqlite_create(tide_broker **broker, const tide_broker_options *options,
+                                      tide_error *error);
 
 /* ---- batches, shared by the adapters (broker/batch.c) ---- */
 
@@ -106,7 +110,7 @@ struct tide_batch {
     tide_entry *entries;
     size_t count;
     size_t capacity;
-    size_t size;                 /* of this block */
+    size_t size; /* of this block */
     void (*release_backing)(void *backing);
     void *backing; /* what the entries' fields point into */
 };
