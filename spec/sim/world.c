@@ -99,6 +99,7 @@ typedef struct node {
     int64_t paused_until_us;
     int64_t due_us;
     bool woken;
+    bool busy; /* a job has ended after the last look at what it brought: another turn at once */
     handler running[RUNNING_MAX];
     uint32_t running_count;
     bug_broker bug;
@@ -488,6 +489,7 @@ static void node_pump(world *w, uint32_t index) {
             v->finish_job(n->broker, job, w->now_us);
             worked = true;
         }
+        n->busy = n->busy || worked;
         if (!worked)
             return;
         tide_engine_tick(n->engine, w->now_us);
@@ -670,6 +672,7 @@ static void node_turn(world *w, uint32_t index) {
         take_events(w, index);
     }
     node_pump(w, index);
+    n->busy = false;
     if (index == 0) {
         take_completions(w);
     } else {
@@ -678,7 +681,7 @@ static void node_turn(world *w, uint32_t index) {
     }
     tide__engine_check(n->engine);
     n->due_us = tide_engine_deadline_us(n->engine);
-    if (n->due_us <= w->now_us)
+    if (n->busy || n->due_us <= w->now_us)
         n->due_us = w->now_us + 1;
     if (index > 0) {
         tide_consumer_stats stats;
