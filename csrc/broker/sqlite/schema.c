@@ -26,29 +26,34 @@ static const char *const statement_texts[TIDE__SQ_STATEMENT_COUNT] = {
 #undef X
 };
 
-static const char tables[] =
-    "CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;"
-    "INSERT INTO meta VALUES('fence', 0);"
-    "CREATE TABLE streams(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, alive INTEGER NOT "
-    "NULL,"
-    " last_ms, last_seq, deleted_ms, deleted_seq, added INTEGER, length INTEGER, version INTEGER);"
-    "CREATE TABLE entries(stream INTEGER, ms, seq, fields BLOB,"
-    " PRIMARY KEY(stream, ms, seq)) WITHOUT ROWID;"
-    "CREATE TABLE groups(id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, name TEXT NOT NULL,"
-    " last_ms, last_seq, entries_read INTEGER, UNIQUE(stream, name));"
-    "CREATE TABLE consumers(id INTEGER PRIMARY KEY, grp INTEGER NOT NULL, name TEXT NOT NULL,"
-    " seen_ms INTEGER, active_ms INTEGER, UNIQUE(grp, name));"
-    "CREATE TABLE pending(grp INTEGER, ms, seq, consumer INTEGER, delivered_ms INTEGER,"
-    " attempts INTEGER, PRIMARY KEY(grp, ms, seq)) WITHOUT ROWID;"
-    "CREATE TABLE delayed(id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, due_ms INTEGER NOT NULL,"
-    " event_id TEXT NOT NULL, fields BLOB, max_len INTEGER NOT NULL);"
-    "CREATE INDEX delayed_due ON delayed(stream, due_ms, id);"
-    "CREATE UNIQUE INDEX delayed_event ON delayed(stream, event_id);"
-    "CREATE TABLE dedupe(stream INTEGER, event_id TEXT, ms, seq, expires_ms INTEGER,"
-    " PRIMARY KEY(stream, event_id)) WITHOUT ROWID;"
-    "CREATE INDEX dedupe_expiry ON dedupe(expires_ms);"
-    "CREATE TABLE kv(key TEXT PRIMARY KEY, value BLOB, expires_ms INTEGER) WITHOUT ROWID;"
-    "CREATE INDEX kv_expiry ON kv(expires_ms) WHERE expires_ms IS NOT NULL;";
+/* In memory, what changes all the time lies in a database of its own, "hot": moving pages about there (SQLite's
+ * balance_nonroot) makes each commit look through the whole page cache of that database, which must not hold the entries. */
+#define TABLES(HOT)                                                                                \
+    "CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;"                               \
+    "INSERT INTO meta VALUES('fence', 0);"                                                         \
+    "CREATE TABLE streams(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,"                      \
+    " alive INTEGER NOT NULL, last_ms, last_seq, deleted_ms, deleted_seq, added INTEGER,"          \
+    " length INTEGER, version INTEGER);"                                                           \
+    "CREATE TABLE entries(stream INTEGER, ms, seq, fields BLOB,"                                   \
+    " PRIMARY KEY(stream, ms, seq)) WITHOUT ROWID;"                                                \
+    "CREATE TABLE " HOT "groups(id INTEGER PRIMARY KEY, stream INTEGER NOT NULL,"                  \
+    " name TEXT NOT NULL, last_ms, last_seq, entries_read INTEGER, UNIQUE(stream, name));"         \
+    "CREATE TABLE " HOT "consumers(id INTEGER PRIMARY KEY, grp INTEGER NOT NULL,"                  \
+    " name TEXT NOT NULL, seen_ms INTEGER, active_ms INTEGER, UNIQUE(grp, name));"                 \
+    "CREATE TABLE " HOT "pending(grp INTEGER, ms, seq, consumer INTEGER, delivered_ms INTEGER,"    \
+    " attempts INTEGER, PRIMARY KEY(grp, ms, seq)) WITHOUT ROWID;"                                 \
+    "CREATE TABLE " HOT "delayed(id INTEGER PRIMARY KEY, stream INTEGER NOT NULL,"                 \
+    " due_ms INTEGER NOT NULL, event_id TEXT NOT NULL, fields BLOB, max_len INTEGER NOT NULL);"    \
+    "CREATE INDEX " HOT "delayed_due ON delayed(stream, due_ms, id);"                              \
+    "CREATE UNIQUE INDEX " HOT "delayed_event ON delayed(stream, event_id);"                       \
+    "CREATE TABLE " HOT "dedupe(stream INTEGER, event_id TEXT, ms, seq, expires_ms INTEGER,"       \
+    " PRIMARY KEY(stream, event_id)) WITHOUT ROWID;"                                               \
+    "CREATE INDEX " HOT "dedupe_expiry ON dedupe(expires_ms);"                                     \
+    "CREATE TABLE " HOT "kv(key TEXT PRIMARY KEY, value BLOB, expires_ms INTEGER) WITHOUT ROWID;"  \
+    "CREATE INDEX " HOT "kv_expiry ON kv(expires_ms) WHERE expires_ms IS NOT NULL;"
+static const char file_tables[] = TABLES("");
+static const char memory_tables[] = TABLES("hot.");
+#undef TABLES
 
 /* ---- what went wrong ---- */
 
@@ -379,7 +384,7 @@ static tide_status make_tables(tide__sq_store *store) {
     bool fresh = false; /* another process may have been quicker */
     status = identify(store, &fresh);
     if (status == TIDE_OK && fresh) {
-        status = execute(store, tables);
+        status = execute(store, store->path != NULL ? file_tables : memory_tables);
         if (status == TIDE_OK) {
             char text[96];
             snprintf(text, sizeof text, "PRAGMA application_id = %d; PRAGMA user_version = %d",
@@ -435,6 +440,8 @@ static tide_status open_database(tide__sq_store *store) {
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     tide_status status = execute(store, "PRAGMA cell_size_check = ON; PRAGMA secure_delete = OFF;"
                                         "PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384");
+    if (status == TIDE_OK && store->path == NULL)
+        status = execute(store, "ATTACH ':memory:' AS hot");
     bool fresh = false;
     if (status == TIDE_OK)
         status = identify(store, &fresh);
