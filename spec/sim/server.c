@@ -1117,8 +1117,7 @@ static void cmd_xclaim(sim_server *server, const tide_str *args, size_t count, b
         if (p == NULL && force) {
             p = add_pending(g, id);
             p->consumer = consumer;
-            p->time_ms = 0;
-            p->count = 0;
+            p->count = 1; /* a delivery that never was */
         } else if (p == NULL) {
             continue;
         } else if (min_idle > 0 && server->now_ms - p->time_ms < min_idle) {
