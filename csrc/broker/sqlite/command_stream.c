@@ -473,6 +473,19 @@ static tide_status read_after(tide__sq_call *call, const tide__sq_read_args *arg
     return TIDE_OK;
 }
 
+/* The id that `+` stands for: only the last entry is after it; without entries as `$`. */
+static tide_status before_last(tide__sq_store *store, const tide__sq_stream *stream, tide_id *id) {
+    *id = stream->alive ? stream->last : (tide_id){0, 0};
+    if (!stream->alive || stream->length == 0)
+        return TIDE_OK;
+    tide_status status = last_entry(store, stream, id);
+    if (id->seq > 0)
+        id->seq--;
+    else if (id->ms > 0)
+        *id = (tide_id){id->ms - 1, UINT64_MAX};
+    return status;
+}
+
 static tide_status run_xread(tide__sq_call *call) {
     tide__sq_read_args args;
     tide_status status = tide__sq_read_parse(call, false, &args);
@@ -491,10 +504,14 @@ static tide_status run_xread(tide__sq_call *call) {
             return status;
         if (arg.len == 1 && arg.data[0] == '$')
             after[i] = stream->alive ? stream->last : (tide_id){0, 0};
+        else if (arg.len == 1 && arg.data[0] == '+')
+            status = before_last(call->store, stream, &after[i]);
         else if (arg.len == 1 && arg.data[0] == '>')
             return tide__sq_error(call, "ERR The > ID can be specified only when calling "
                                         "XREADGROUP using the GROUP <group> <consumer> option.");
-        else if ((status = tide__sq_arg_id(call, index, 0, false, &after[i])) != TIDE_OK)
+        else
+            status = tide__sq_arg_id(call, index, 0, false, &after[i]);
+        if (status != TIDE_OK)
             return status;
     }
     /* What `$` was when the command came stays so while it waits. */

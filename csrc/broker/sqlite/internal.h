@@ -16,7 +16,8 @@
  *                     completions
  *   the job's side    job.c and everything it calls: owns the store (connection, statements, caches) and the works of the
  *                     one running job, on whatever thread the driver runs it
- * The store changes hands by take_job and finish_job.
+ * The store changes hands by take_job and finish_job. Between two jobs the loop's side asks it one thing, whether another
+ * process has committed (sqlite.c, look_elsewhere).
  */
 
 typedef struct tide__sq_store tide__sq_store;
@@ -400,7 +401,6 @@ struct tide__sq_job {
     tide__sq_work *drained; /* next one to be handed out as a completion */
     size_t weight;
     size_t bytes; /* of the arena, when its works were taken in */
-    bool poll;    /* look for other processes' commits */
     int64_t now_us;
     int64_t now_ms;
     /* Out. */
@@ -584,6 +584,8 @@ tide_status tide__sq_wait_submit(tide__sq_broker *broker, const tide_op *op, tid
 void tide__sq_wait_pump(tide__sq_broker *broker);
 /* After a job: its waits that found nothing wait on, or end; those that its writes concern run again. */
 void tide__sq_wait_after(tide__sq_broker *broker, tide__sq_job *job);
+/* Another process has committed: all that wait look again. */
+void tide__sq_wait_wake_all(tide__sq_broker *broker);
 void tide__sq_wait_interrupt(tide__sq_broker *broker, uint32_t reader);
 void tide__sq_wait_tick(tide__sq_broker *broker);
 int64_t tide__sq_wait_deadline_us(const tide__sq_broker *broker);

@@ -264,12 +264,8 @@ void tide__sq_job_run(tide_job *base) {
         store->job = NULL;
         return;
     }
-    if (job->first != NULL) {
+    if (job->first != NULL)
         run_works(store, job);
-    } else if (job->poll && look_elsewhere(store) != TIDE_OK) {
-        job->store_status = store->failure.status;
-        job->store_error = store->failure;
-    }
     if (store->health == TIDE__SQ_DAMAGED && job->store_status == TIDE_OK) {
         job->store_status = TIDE_CORRUPT;
         tide_error_set(&job->store_error, TIDE_CORRUPT, "%s: the file is damaged",

@@ -52,9 +52,22 @@ static void recycle_job(tide__sq_broker *broker, tide__sq_job *job) {
     broker->free_count++;
 }
 
-static bool poll_is_due(const tide__sq_broker *broker) {
-    return broker->store.path != NULL && broker->waiting_count > 0 &&
-           broker->now_us >= broker->next_poll_us;
+/* Has another process committed? While no job runs the store is ours, and the answer lies in shared memory, so this is
+ * asked here: a job for it would cost ten times the time. What has changed is seen by the next job, which drops its cache. */
+static void look_elsewhere(tide__sq_broker *broker) {
+    tide__sq_store *store = &broker->store;
+    int64_t version = store->data_version;
+    if (store->path == NULL || broker->running != NULL || broker->waiting_count == 0 ||
+        broker->now_us < broker->next_poll_us)
+        return;
+    broker->next_poll_us = broker->now_us + TIDE__SQ_POLL_US;
+    if (store->health ==
+        TIDE__SQ_CLOSED) /* closed after trouble: their job opens it again, or fails */
+        tide__sq_wait_wake_all(broker);
+    else if (tide__sq_integer(store, TIDE__SQ_DATA_VERSION, &version) != TIDE_OK)
+        tide_error_clear(&store->failure); /* if it lasts, a job will meet it */
+    else if (version != store->data_version)
+        tide__sq_wait_wake_all(broker);
 }
 
 static tide_job *take_job(tide_broker *base, int64_t now_us) {
@@ -62,11 +75,12 @@ static tide_job *take_job(tide_broker *base, int64_t now_us) {
     see_time(broker, now_us);
     if (broker->running != NULL)
         return NULL;
+    look_elsewhere(broker);
     tide__sq_wait_tick(broker);
     bool works = broker->ready != NULL && broker->ready->first != NULL;
-    if (!works && !broker->open_wanted && !poll_is_due(broker))
+    if (!works && !broker->open_wanted)
         return NULL;
-    /* One without works opens the store, or looks for other processes' commits. */
+    /* One without works opens the store. */
     tide__sq_job *job = broker->ready != NULL ? broker->ready : tide__sq_new_job(broker);
     if (job == NULL)
         return NULL;
@@ -74,7 +88,6 @@ static tide_job *take_job(tide_broker *base, int64_t now_us) {
     if (broker->filling == job)
         broker->filling = NULL;
     job->next = NULL;
-    job->poll = broker->waiting_count > 0;
     job->now_us = broker->now_us;
     job->now_ms = (broker->now_us + broker->wall_offset_us) / 1000;
     broker->open_wanted = false;
@@ -209,6 +222,7 @@ static void drop_reader(tide_broker *base, uint32_t reader, int64_t now_us) {
 static void tick(tide_broker *base, int64_t now_us) {
     tide__sq_broker *broker = self(base);
     see_time(broker, now_us);
+    look_elsewhere(broker);
     tide__sq_wait_tick(broker);
 }
 

@@ -273,6 +273,15 @@ void tide__sq_wait_after(tide__sq_broker *broker, tide__sq_job *job) {
     tide__sq_wait_pump(broker);
 }
 
+void tide__sq_wait_wake_all(tide__sq_broker *broker) {
+    for (tide__sq_wait *wait = broker->waits; wait != NULL && broker->waiting_count > 0;
+         wait = wait->next) {
+        if (wait->state == TIDE__SQ_WAIT_WAITING)
+            set_state(broker, wait, TIDE__SQ_WAIT_READY);
+    }
+    tide__sq_wait_pump(broker);
+}
+
 void tide__sq_wait_interrupt(tide__sq_broker *broker, uint32_t reader) {
     for (tide__sq_wait *wait = broker->waits; wait != NULL; wait = wait->next) {
         if (!wait->has_reader || wait->reader != reader)
