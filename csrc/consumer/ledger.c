@@ -210,7 +210,7 @@ void tide__ledger_deinit(tide_ledger *ledger) {
 }
 
 uint32_t tide__ledger_take(tide_ledger *ledger, tide_id id) {
-    uint32_t slot = ledger->free.first;
+    uint32_t slot = ledger->free.last; /* the one used last: it is still in the cache */
     TIDE_ASSERT(slot != NONE);
     queue_remove(ledger, &ledger->free, slot);
     tide_slot *s = &ledger->slots[slot];

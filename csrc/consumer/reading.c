@@ -161,7 +161,8 @@ void tide__reading_ensured(tide_consumer *consumer, tide_completion *completion,
         tide__consumer_log(consumer, TIDE_LOG_WARN, now_us, "group created anew from %.*s", len,
                            text);
     }
-    consumer->group_ready = consumer->was_ready = true;
+    consumer->group_ready = true;
+    consumer->was_ready = consumer->was_ready || completion->status == TIDE_OK;
     consumer->need_history = true;
     consumer->history_cursor = (tide_id){0, 0};
     tide__consumer_set_state(consumer, TIDE_CONSUMER_HISTORY);
@@ -171,6 +172,10 @@ void tide__reading_group_lost(tide_consumer *consumer, const tide_error *error, 
     if (!consumer->group_ready || consumer->state == TIDE_CONSUMER_STOPPING)
         return;
     consumer->group_ready = false;
+    if (!consumer->was_ready) { /* never seen: out of memory it couldn't be made */
+        trouble(consumer, error, now_us);
+        return;
+    }
     tide_error said;
     tide_error_set(&said, TIDE_NOGROUP, "group %.*s of stream %.*s is gone: %s",
                    (int)consumer->options.group.len, consumer->options.group.data,
