@@ -66,13 +66,15 @@ static tide_status group_missing(tide__sq_call *call) {
                           call->args[2].data);
 }
 
-static tide_status group_id(tide__sq_call *call, const tide__sq_stream *stream, tide_id *id) {
+/* `any`: - and + are ids too, as Redis has it for SETID alone. */
+static tide_status group_id(tide__sq_call *call, const tide__sq_stream *stream, bool any,
+                            tide_id *id) {
     tide_str arg = call->args[4];
     if (arg.len == 1 && arg.data[0] == '$') {
         *id = stream->alive ? stream->last : (tide_id){0, 0};
         return TIDE_OK;
     }
-    return tide__sq_arg_id(call, 4, 0, false, id);
+    return tide__sq_arg_id(call, 4, 0, any, id);
 }
 
 static tide_status xgroup_create(tide__sq_call *call, tide__sq_stream *stream,
@@ -84,7 +86,7 @@ static tide_status xgroup_create(tide__sq_call *call, tide__sq_stream *stream,
     if (status == TIDE_OK && !make_stream)
         status = need_key(call, stream);
     if (status == TIDE_OK)
-        status = group_id(call, stream, &id);
+        status = group_id(call, stream, false, &id);
     if (status != TIDE_OK)
         return status;
     if (group != NULL)
@@ -109,7 +111,7 @@ static tide_status xgroup_setid(tide__sq_call *call, tide__sq_stream *stream,
     if (status == TIDE_OK && group == NULL)
         return group_missing(call);
     if (status == TIDE_OK)
-        status = group_id(call, stream, &id);
+        status = group_id(call, stream, true, &id);
     if (status != TIDE_OK)
         return status;
     group->last = id;
@@ -205,8 +207,11 @@ static tide_status read_group(tide__sq_call *call, const tide__sq_read_args *arg
     size_t index = args->stream_index + args->stream_count + i;
     bool fresh = call->args[index].len == 1 && call->args[index].data[0] == '>';
     tide_id after = {0, 0};
-    if (!fresh)
+    if (!fresh) {
         tide_id_parse(call->args[index], 0, &after);
+        /* The highest id is what Redis makes of `>`. */
+        fresh = after.ms == UINT64_MAX && after.seq == UINT64_MAX;
+    }
     tide_status status = tide__sq_stream_get(store, key, &stream);
     if (status == TIDE_OK)
         status = tide__sq_group_get(store, stream, call->args[args->group_index], &group);

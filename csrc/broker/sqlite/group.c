@@ -132,7 +132,8 @@ tide_status tide__sq_read_new(tide__sq_store *store, tide__sq_stream *stream, ti
     }
     sqlite3_reset(entries);
     if (rows->count > 0) {
-        member->active_ms = store->now_ms;
+        if (!no_ack) /* as Valkey 8: active is who got something to ack */
+            member->active_ms = store->now_ms;
         store->wrote = true;
     }
     return status;
