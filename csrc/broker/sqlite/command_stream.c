@@ -473,17 +473,16 @@ static tide_status read_after(tide__sq_call *call, const tide__sq_read_args *arg
     return TIDE_OK;
 }
 
-/* The id that `+` stands for: only the last entry is after it; without entries as `$`. */
-static tide_status before_last(tide__sq_store *store, const tide__sq_stream *stream, tide_id *id) {
+/* `+`: the id before the last one, as Valkey 8 has it: when the last entry was deleted, nothing is after it. */
+static tide_status before_last(tide__sq_call *call, const tide__sq_stream *stream, tide_id *id) {
     *id = stream->alive ? stream->last : (tide_id){0, 0};
-    if (!stream->alive || stream->length == 0)
-        return TIDE_OK;
-    tide_status status = last_entry(store, stream, id);
     if (id->seq > 0)
         id->seq--;
     else if (id->ms > 0)
         *id = (tide_id){id->ms - 1, UINT64_MAX};
-    return status;
+    else if (stream->alive)
+        return tide__sq_error(call, "ERR the stream last element ID is 0-0");
+    return TIDE_OK;
 }
 
 static tide_status run_xread(tide__sq_call *call) {
@@ -505,7 +504,7 @@ static tide_status run_xread(tide__sq_call *call) {
         if (arg.len == 1 && arg.data[0] == '$')
             after[i] = stream->alive ? stream->last : (tide_id){0, 0};
         else if (arg.len == 1 && arg.data[0] == '+')
-            status = before_last(call->store, stream, &after[i]);
+            status = before_last(call, stream, &after[i]);
         else if (arg.len == 1 && arg.data[0] == '>')
             return tide__sq_error(call, "ERR The > ID can be specified only when calling "
                                         "XREADGROUP using the GROUP <group> <consumer> option.");
