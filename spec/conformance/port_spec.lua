@@ -192,6 +192,68 @@ describe("append with expected version on " .. world.engine, function()
     assert.equal(80, #entries)
     for n = 1, 80 do assert.equal(tostring(n), entries[n].fields.version) end
   end)
+
+  it("F40 sixteen writing processes append with expected version, some killed: no gap, no fork", "processes",
+    function(w)
+      local APPENDS = 5
+      -- Prints the id and the version of what was confirmed; a victim appends until it is killed.
+      local script = [[
+        local own, wanted = %q, %s
+        local version, n, conflicts = 0, 1, 0
+        while n <= wanted do
+          local id = own .. "-" .. n
+          local result, err = topic:append({ { id = id, type = "A", data = {} } }, { expected = version })
+          if result then
+            version, n = result.version, n + 1
+            print(id .. " " .. ("%%d"):format(version))
+          elseif err.code == "TIDE-CONFLICT" then
+            assert(err.expected == version and err.actual ~= version)
+            version, conflicts = err.actual, conflicts + 1
+            bus:sleep(0.001)
+          else
+            error(tostring(err))
+          end
+        end
+        print("done, conflicts: " .. conflicts)
+      ]]
+      local victims, others, all = {}, {}, {}
+      for n = 1, 16 do
+        local victim = n % 4 == 0
+        local worker = w:worker(script:format("w" .. n, victim and "1e9" or tostring(APPENDS)))
+        table.insert(victim and victims or others, worker)
+        all[n] = worker
+      end
+      for _, victim in ipairs(victims) do
+        assert(victim:wait_for("%-2 %d+\n", 30), "no appends: " .. victim:errors())
+        assert(victim:is_alive())
+        victim:signal "KILL"
+      end
+      local conflicts = 0
+      for _, worker in ipairs(others) do
+        local seen = worker:wait_for("conflicts: (%d+)\n", 60)
+        conflicts = conflicts + assert(seen, "not done: " .. worker:errors())
+      end
+      assert.is_true(conflicts > 0)
+      for _, victim in ipairs(victims) do assert.equal(128 + 9, victim:wait(10)) end
+
+      local entries = w:open().streams:xrange(w.name, "-", "+")
+      local ids = {}
+      for n, entry in ipairs(entries) do
+        assert.equal(tostring(n), entry.fields.version)
+        assert.is_nil(ids[entry.fields.event_id], "written twice: " .. entry.fields.event_id)
+        ids[entry.fields.event_id] = n
+      end
+      local confirmed = 0
+      for _, worker in ipairs(all) do
+        for id, version in worker:output():gmatch "(w%d+%-%d+) (%d+)\n" do
+          confirmed = confirmed + 1
+          assert.equal(tonumber(version), ids[id], id)
+        end
+      end
+      assert.is_true(confirmed >= 12 * APPENDS + 4 * 2)
+      -- What the killed had under way may be there: at most one each.
+      assert.is_true(#entries >= confirmed and #entries <= confirmed + #victims)
+    end)
 end)
 
 describe("key-value on " .. world.engine, function()

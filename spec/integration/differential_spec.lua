@@ -323,9 +323,9 @@ local function parting(expected, got)
   return lead .. expected:sub(from, at + 200), lead .. got:sub(from, at + 200)
 end
 
--- Runs every seed on two buses. `explain(args, expected, got)` may name a difference that is known (and true: what follows
--- can't be compared, the seed ends), `after(args, got)` even out what a command left behind, and name that. Returns how
--- often each name was used.
+-- Runs every seed on two buses. `explain(args, expected, got)` may name a difference that is known (and true: what
+-- follows can't be compared, the seed ends), `after(args, got)` even out what a command left behind, and name that.
+-- Returns how often each name was used.
 local function compare(reference, bus, explain, after)
   local counts, compared, errors_seen = {}, 0, 0
   for seed = ONLY or 1, ONLY or SEEDS do
