@@ -118,7 +118,7 @@ lint_format() {
         fi
     fi
     format_files=$(find csrc spec bench tools examples -name '*.[ch]' 2>/dev/null)
-    [ -z "$format_files" ] && { result_skip 1 'clang-format: no C files yet'; return 0; }
+    [ -z "$format_files" ] && { result_fail 'clang-format: no C files'; return 0; }
     # shellcheck disable=SC2086
     check 'clang-format' $format_bin --dry-run -Werror $format_files
 }
@@ -141,7 +141,7 @@ step_build() {
         check 'module for Lua 5.4' test -f "$BUILD/lua/5.4/tidemill/core.so"
         check 'module for LuaJIT' test -f "$BUILD/lua/jit/tidemill/core.so"
     else
-        result_skip 1 'Lua modules: csrc/binding does not exist yet'
+        result_fail 'csrc/binding does not exist'
     fi
 }
 
@@ -156,8 +156,9 @@ sim_run() {
     echo "== $*"
     timeout --foreground -k 10 1800 "$@" >"$sim_out" 2>&1
     sim_status=$?
-    tail -n 2000 "$sim_out"
+    tail -n 500 "$sim_out"
     sim_line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$sim_out" | tail -n 1)
+    sim_seeds=$(sed -n 's/^\(seed [0-9]* failed: .*\)/fail simulator: \1/p' "$sim_out")
     rm -f "$sim_out"
     if [ -n "$sim_line" ] && [ $sim_status -eq 0 ]; then
         result_pass "${sim_line%% *}"
@@ -165,24 +166,28 @@ sim_run() {
         result_pass 1
     else
         [ -z "$sim_line" ] || result_pass "${sim_line%% *}"
-        shift
-        result_fail "simulator $* (exit code $sim_status)"
+        if [ -n "$sim_seeds" ]; then
+            echo "$sim_seeds" >>"$STEP_RESULT"
+        else
+            shift
+            result_fail "simulator $* (exit code $sim_status)"
+        fi
     fi
 }
 
 step_sim() {
-    [ -f spec/sim/main.c ] || { result_skip 1 'spec/sim/main.c does not exist yet'; return; }
+    [ -f spec/sim/main.c ] || { result_fail 'spec/sim/main.c does not exist'; return; }
     ensure_build || return
     sim_run "$BUILD/tidemill-sim" --seeds 1..2000
     if "$BUILD/tidemill-sim" --help 2>&1 | grep -q -e '--engine'; then
         sim_run "$BUILD/tidemill-sim" --engine file --seeds 1..500
     else
-        result_skip 1 'tidemill-sim has no --engine yet'
+        result_fail 'tidemill-sim has no --engine'
     fi
 }
 
 step_lua() {
-    has_specs spec/lua || { result_skip 1 'spec/lua has no specs yet'; return; }
+    has_specs spec/lua || { result_fail 'spec/lua has no specs'; return; }
     ensure_build || return
     specs_begin
     specs_add spec/lua '' 5.4
@@ -191,7 +196,7 @@ step_lua() {
 }
 
 step_luajit() {
-    has_specs spec/lua || { result_skip 1 'spec/lua has no specs yet'; return; }
+    has_specs spec/lua || { result_fail 'spec/lua has no specs'; return; }
     ensure_build || return
     specs_begin
     specs_add spec/lua '' jit
@@ -200,7 +205,7 @@ step_luajit() {
 }
 
 step_integration() {
-    has_specs spec/integration || { result_skip 1 'spec/integration has no specs yet'; return; }
+    has_specs spec/integration || { result_fail 'spec/integration has no specs'; return; }
     ensure_build || return
     webhooks_present || result_skip 1 'the webhook payloads could not be fetched'
     specs_begin
@@ -211,7 +216,7 @@ step_integration() {
 }
 
 step_conformance() {
-    has_specs spec/conformance || { result_skip 1 'spec/conformance has no specs yet'; return; }
+    has_specs spec/conformance || { result_fail 'spec/conformance has no specs'; return; }
     ensure_build || return
     matrix=$BUILD/log/conformance-matrix.txt
     printf '%-10s %-8s %8s %8s %8s\n' engine Lua passed failed skipped >"$matrix"
@@ -297,7 +302,7 @@ step_examples() {
     ensure_build || return
     examples=$(ls -d examples/*/ 2>/dev/null | sed 's|examples/||; s|/$||')
     if [ -z "$examples" ]; then
-        result_skip 1 'examples/ does not exist yet'
+        result_fail 'examples/ does not exist'
     else
         webhooks_present || result_skip 1 'examples/webhooks: the payloads could not be fetched'
         for example in $examples; do
@@ -325,7 +330,7 @@ step_examples() {
         awk -v name='snippets' -v status=$snippet_status -f tools/count_tap.awk "$snippet_out" >>"$STEP_RESULT"
         rm -f "$snippet_out"
     else
-        result_skip 1 'README.md does not exist yet'
+        result_fail 'README.md does not exist'
     fi
 }
 
@@ -393,7 +398,7 @@ fuzz_run() {
 
 step_fuzz() {
     if ! ls spec/fuzz/fuzz_*.c >/dev/null 2>&1; then
-        result_skip 1 'spec/fuzz has no targets yet'
+        result_fail 'spec/fuzz has no targets'
     elif setup_probe fuzzer:clang; then
         fuzz_run "${TIDEMILL_FUZZ_SECONDS:-10}" || [ -s "$STEP_RESULT" ] || result_fail 'fuzz: the build failed'
     else
@@ -431,8 +436,9 @@ run_step() {
     printf '%s %s%-28s%s %5d s  %s\n' "$step_head" "$step_colour" "$step_text" "$UI_OFF" "$step_seconds" \
         "${step_log#"$ROOT"/}"
     sed -n 's/^note /      /p' "$STEP_RESULT"
-    sed -n 's/^skip [0-9]* /      skipped: /p' "$STEP_RESULT" | LC_ALL=C sort | uniq -c |
-        sed 's/^ *1       /      /; s/^ *\([0-9]*\)       skipped:/      skipped \1 ×:/' | head -n 12
+    # Many cases skip for one reason, which stands in parentheses at the end.
+    sed -n 's/^skip [0-9]* //p' "$STEP_RESULT" | sed 's/^[^(]*(\(.*\))$/\1/' | LC_ALL=C sort | uniq -c |
+        sed 's/^ *\([0-9]*\) /      skipped \1: /'
     [ "$3" = 0 ]
 }
 
