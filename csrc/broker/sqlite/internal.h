@@ -37,7 +37,7 @@ enum {
     TIDE__SQ_STREAM_BUCKETS = 256,
     /* A job is handed out no fuller than this: records and items together, and bytes. */
     TIDE__SQ_JOB_WEIGHT_MAX = 20000,
-    TIDE__SQ_JOB_WEIGHT_INLINE_MAX = 2000,
+    TIDE__SQ_JOB_WEIGHT_INLINE_MAX = 500,
     TIDE__SQ_JOB_BYTES_MAX = 16 * 1024 * 1024,
     /* Bytes of all operations that wait for a commit, then TIDE_OVERFLOW. */
     TIDE__SQ_QUEUE_BYTES_MAX = 256 * 1024 * 1024,
@@ -153,9 +153,9 @@ enum {
                   "VALUES(?1, ?2, ?3, ?4, ?5)")                                                    \
     X(DEDUPE_FORGET,                                                                               \
       "DELETE FROM dedupe WHERE stream = ?1 AND event_id = ?2 AND ms = 0 AND seq = 0")             \
-    X(DEDUPE_PURGE,                                                                                \
-      "DELETE FROM dedupe WHERE (stream, event_id) IN (SELECT stream, event_id FROM "              \
-      "dedupe WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)")                               \
+    X(DEDUPE_EXPIRED,                                                                              \
+      "SELECT stream, event_id FROM dedupe WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2")   \
+    X(DEDUPE_DROP, "DELETE FROM dedupe WHERE stream = ?1 AND event_id = ?2")                       \
     X(KV_GET, "SELECT value, expires_ms FROM kv WHERE key = ?1")                                   \
     X(KV_PUT, "INSERT OR REPLACE INTO kv(key, value, expires_ms) VALUES(?1, ?2, ?3)")              \
     X(KV_EXPIRE, "UPDATE kv SET expires_ms = ?2 WHERE key = ?1")                                   \

@@ -193,13 +193,40 @@ static tide_status remember(tide__sq_store *store, const tide__sq_stream *stream
     return tide__sq_run(store, statement);
 }
 
+typedef struct expired_id {
+    struct expired_id *next;
+    int64_t stream;
+    tide_str event_id;
+} expired_id;
+
+/* Up to `count` of them, listed first and then deleted one by one: with one DELETE … IN, SQLite tries each stream with each
+ * id. */
 static tide_status purge_expired(tide__sq_store *store, size_t count) {
-    sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_DEDUPE_PURGE);
-    if (statement == NULL)
+    expired_id *list = NULL;
+    sqlite3_stmt *select = tide__sq_statement_of(store, TIDE__SQ_DEDUPE_EXPIRED);
+    sqlite3_stmt *drop = tide__sq_statement_of(store, TIDE__SQ_DEDUPE_DROP);
+    if (select == NULL || drop == NULL)
         return store->failure.status;
-    sqlite3_bind_int64(statement, 1, store->now_ms);
-    sqlite3_bind_int64(statement, 2, (int64_t)count);
-    return tide__sq_run(store, statement);
+    sqlite3_bind_int64(select, 1, store->now_ms);
+    sqlite3_bind_int64(select, 2, (int64_t)count);
+    while (tide__sq_step(store, select) == SQLITE_ROW) {
+        tide_str id = tide__sq_column_str(select, 1);
+        expired_id *one = tide__sq_take(store, sizeof *one);
+        char *copy = tide__sq_take(store, id.len + 1);
+        if (one == NULL || copy == NULL)
+            break;
+        memcpy(copy, id.data, id.len);
+        *one = (expired_id){list, sqlite3_column_int64(select, 0), {copy, id.len}};
+        list = one;
+    }
+    sqlite3_reset(select);
+    tide_status status = store->failure.status;
+    for (; list != NULL && status == TIDE_OK; list = list->next) {
+        sqlite3_bind_int64(drop, 1, list->stream);
+        tide__sq_bind_text(drop, 2, list->event_id);
+        status = tide__sq_run(store, drop);
+    }
+    return status;
 }
 
 /* ---- the operation ---- */

@@ -301,6 +301,30 @@ static void FULL_by_a_limit_of_pages(void **state) {
     assert_int_equal(rig_publish(&r, "s", "e", big), TIDE_OK); /* freed pages are used again */
 }
 
+/* What a process finds that opens the file as it is on the disk now, with its journal and without shared memory. */
+static int64_t length_after_a_crash(void) {
+    static const char *const suffixes[] = {"", "-wal"};
+    char copy[600];
+    rig other;
+    snprintf(copy, sizeof copy, "%s.copy", path);
+    for (size_t i = 0; i < 2; i++) {
+        char from[700], to[700];
+        size_t size;
+        snprintf(from, sizeof from, "%s%s", path, suffixes[i]);
+        snprintf(to, sizeof to, "%s%s", copy, suffixes[i]);
+        if (access(from, F_OK) != 0)
+            continue;
+        char *bytes = read_all(from, &size);
+        write_all(to, bytes, size);
+        free(bytes);
+    }
+    rig_open(&other, copy);
+    int64_t found = length(&other);
+    rig_close(&other);
+    rig_remove(copy);
+    return found;
+}
+
 static void a_failed_fsync_is_never_a_success(void **state) {
     (void)state;
     faulty_vfs_install();
@@ -312,6 +336,7 @@ static void a_failed_fsync_is_never_a_success(void **state) {
     faulty.fail_at = 1;
     assert_int_equal(publish(&r), TIDE_IO);
     assert_int_equal(faulty.failed, 1);
+    assert_int_equal(length_after_a_crash(), 1);
     assert_int_equal(length(&r), 1);
     rig_close(&r);
     rig_open(&r, path);

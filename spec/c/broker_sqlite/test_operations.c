@@ -14,6 +14,7 @@
 
 #include "base/limits.h"
 #include "base/text.h"
+#include "broker/sqlite/internal.h"
 
 #define assert_str(actual, expected)                                                               \
     do {                                                                                           \
@@ -103,6 +104,23 @@ static void publishes_an_id_once_within_its_window(void **state) {
     assert_int_equal(rig_do(&r, op), TIDE_OK);
     assert_false(r.last.as.publish.results[0].duplicate);
     assert_true(r.last.as.publish.results[1].duplicate);
+}
+
+static void forgets_ids_whose_window_is_over(void **state) {
+    (void)state;
+    for (int i = 0; i < 500; i++) {
+        char id[32];
+        snprintf(id, sizeof id, "id-%d", i);
+        r.now_us += 100000;
+        assert_int_equal(publish_with(id, window_of_a_second), TIDE_OK);
+    }
+    tide__sq_store *store = &((tide__sq_broker *)(void *)r.broker)->store;
+    sqlite3_stmt *count;
+    assert_int_equal(sqlite3_prepare_v2(store->db, "SELECT count(*) FROM dedupe", -1, &count, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_step(count), SQLITE_ROW);
+    assert_in_range(sqlite3_column_int(count, 0), 10, 11);
+    sqlite3_finalize(count);
 }
 
 static void half_a_second_later(tide_op_publish *op) {
@@ -612,6 +630,7 @@ static void bounds_what_is_under_way(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         test(publishes_an_id_once_within_its_window),
+        test(forgets_ids_whose_window_is_over),
         test(delays_promotes_and_cancels),
         test(appends_at_the_expected_version_only),
         test(trims_to_a_length),
