@@ -283,6 +283,13 @@ static void embedded(void **state) {
     serves(url, "file");
 }
 
+/* Whether it isn't connected for this reason; TIDE_OK stands for any. */
+static bool is_out_for(tide_bus *bus, tide_status status, const char *part, tide_error *error) {
+    tide_status state = tide_engine_state(tide_bus_engine(bus), error);
+    return state != TIDE_OK && (status == TIDE_OK || state == status) &&
+           strstr(error->message, part) != NULL;
+}
+
 /* The state says what a person needs to know, until it connects. */
 static void assert_state(const char *url, tide_status status, const char *part) {
     tide_bus *bus = open_bus(url, NULL);
@@ -295,13 +302,12 @@ static void assert_state(const char *url, tide_status status, const char *part) 
     assert_int_equal(
         tide_engine_submit(tide_bus_engine(bus), &op, tide_bus_update_now(bus), &error), TIDE_OK);
     int64_t end = tide_bus_now_us(bus) + PATIENCE_US;
-    while (tide_engine_state(tide_bus_engine(bus), &error) != status &&
-           tide_bus_update_now(bus) < end)
+    while (!is_out_for(bus, status, part, &error) && tide_bus_update_now(bus) < end)
         assert_int_equal(tide_bus_poll(bus, 20000), TIDE_OK);
-    if (error.status != status || strstr(error.message, part) == NULL)
+    bool said = is_out_for(bus, status, part, &error);
+    if (!said)
         print_error("%s: %s\n", tide_status_code(error.status), error.message);
-    assert_int_equal(error.status, status);
-    assert_non_null(strstr(error.message, part));
+    assert_true(said);
     tide_bus_close(bus);
 }
 
@@ -319,7 +325,8 @@ static void says_why_it_is_not_connected(void **state) {
     assert_state(url, TIDE_TLS, "ca=FILE");
     snprintf(url, sizeof url, "rediss://localhost:%d?connect_timeout=300ms&ca=%s/ca.pem", port,
              folder);
-    assert_state(url, TIDE_CONNECT, "TLS");
+    assert_state(url, TIDE_OK,
+                 "TLS"); /* a server that is silent or one that answers: both are named */
 }
 
 /* Something else answers on the port. */
