@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What it is: the state machine of one subscription: its life, what is due when, hand-out and verdicts.
- * What it is not: bytes, sockets, clocks, Lua. Reads are in reading.c, settlements in settlement.c, leases in recovery.c.
+ * What it is not: bytes, sockets, clocks, Lua. Reads are in reading.c, where a lost group begins anew in checkpoint.c,
+ * settlements in settlement.c, leases in recovery.c.
  *
  * The consumer:
  *
@@ -21,8 +22,8 @@
  *   HISTORY   RUNNING   reading.c   tide__reading_fetched     a page brought nothing new
  *   RUNNING   HISTORY   reading.c   tide__reading_pump        entries may have been served without arriving
  *   any       STARTING  reading.c   tide__reading_group_lost  the group has vanished, for the first time
- *   any       WAITING   reading.c   trouble                   a retryable error of a read, or a group that keeps vanishing
- *   any       PARKED    reading.c   trouble                   an error that somebody must mend
+ *   any       WAITING   reading.c   tide__reading_trouble     a retryable error of a read, or a group that keeps vanishing
+ *   any       PARKED    reading.c   tide__reading_trouble     an error that somebody must mend
  *   WAITING   STARTING, HISTORY, RUNNING
  *                       reading.c   tide__reading_pump        the pause (full jitter, 0.1 to 4 s) is over
  *   PARKED    STARTING  reading.c   tide__reading_pump        5 s are over
@@ -147,8 +148,8 @@ static tide_status copy_options(tide_consumer *c, const tide_consumer_options *f
     status = tide_str_copy(&c->alloc, dead, &o->dead_letters);
     if (o->recover_ms == 0)
         o->recover_ms = o->lease_ms / 3 > 0 ? o->lease_ms / 3 : 1;
-    if (!tide_id_parse(o->start, 0, &c->start_id))
-        c->start_id = (tide_id){0, 0};
+    if (!tide_id_parse(o->start, 0, &c->checkpoint))
+        c->checkpoint = (tide_id){0, 0};
     return status;
 }
 
@@ -376,6 +377,7 @@ void tide_consumer_complete(tide_consumer *consumer, tide_completion *completion
     case TIDE_FLIGHT_FETCH + 1: tide__reading_fetched(consumer, flight, completion, now_us); break;
     case TIDE_FLIGHT_EXTEND: tide__recovery_extended(consumer, completion, now_us); break;
     case TIDE_FLIGHT_RECOVER: tide__recovery_recovered(consumer, completion, now_us); break;
+    case TIDE_FLIGHT_LOOK: tide__checkpoint_looked(consumer, completion, now_us); break;
     case TIDE_FLIGHT_PROMOTE: tide__recovery_promoted(consumer, completion, now_us); break;
     default: tide__settle_completed(consumer, flight, completion, now_us); break;
     }
@@ -433,6 +435,7 @@ void tide__consumer_pump(tide_consumer *consumer, int64_t now_us) {
         stop_pump(consumer);
     } else {
         tide__reading_pump(consumer, now_us);
+        tide__checkpoint_pump(consumer, now_us);
     }
 }
 
@@ -457,6 +460,7 @@ int64_t tide_consumer_deadline_us(const tide_consumer *consumer) {
         return INT64_MIN;
     int64_t deadline = tide__recovery_deadline_us(consumer);
     deadline = tide__min_us(deadline, tide__settle_deadline_us(consumer));
+    deadline = tide__min_us(deadline, tide__checkpoint_deadline_us(consumer));
     tide_timer *timer = tide_heap_first(&consumer->ledger.timers);
     if (timer != NULL)
         deadline = tide__min_us(deadline, timer->deadline_us);

@@ -18,6 +18,7 @@ enum {
     TIDE_FLIGHT_EXTEND = TIDE_FLIGHT_FETCH + 2,
     TIDE_FLIGHT_RECOVER,
     TIDE_FLIGHT_PROMOTE,
+    TIDE_FLIGHT_LOOK,   /* at how far the group has come */
     TIDE_FLIGHT_SETTLE, /* four of them */
     TIDE_FLIGHT_COUNT = TIDE_FLIGHT_SETTLE + 4,
     TIDE_FLIGHT_BITS = 4
@@ -86,10 +87,15 @@ struct tide_consumer {
         history_done; /* once at least: what history brings now was lost on its way to this process */
     uint32_t
         history_lost; /* reads of this round of history whose answer was lost: each was counted as a delivery */
-    tide_id last_id; /* newest ever delivered */
-    bool has_last_id;
-    tide_id start_id; /* of options.start when that is an id, else 0-0 */
-    size_t estimate;  /* bytes of one entry; 0 not known yet */
+    /* checkpoint.c */
+    tide_id checkpoint; /* everything up to it is settled, by whomever; 0-0 not known */
+    int64_t look_due_us;
+    bool look_wanted; /* something has arrived since the last look */
+    uint8_t look_step;
+    bool loss_seen;  /* after a loss: whether the stream is another one has been looked at */
+    bool from_zero;  /* it is */
+    size_t estimate; /* bytes of one entry; 0 not known yet */
+    uint32_t sample; /* entries it comes from, at most `prefetch` */
 
     /* leases and recovery */
     int64_t extend_due_us;
@@ -163,6 +169,8 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
 uint32_t tide__reading_room(const tide_consumer *consumer, uint32_t share);
 /* The group has vanished. */
 void tide__reading_group_lost(tide_consumer *consumer, const tide_error *error, int64_t now_us);
+/* An error of what reading needs: waits, or parks. */
+void tide__reading_trouble(tide_consumer *consumer, const tide_error *error, int64_t now_us);
 void tide__reading_gone(tide_consumer *consumer, uint32_t count, int64_t now_us);
 
 /* ---- settlement.c ---- */
@@ -185,6 +193,16 @@ void tide__settle_completed(tide_consumer *consumer, tide_flight *flight,
 int64_t tide__settle_deadline_us(const tide_consumer *consumer);
 /* Slots in limbo are free again once no read that began before is under way. */
 void tide__settle_limbo_end(tide_consumer *consumer);
+
+/* ---- checkpoint.c ---- */
+/* Looks, each second in which something arrived. */
+void tide__checkpoint_pump(tide_consumer *consumer, int64_t now_us);
+int64_t tide__checkpoint_deadline_us(const tide_consumer *consumer);
+/* After a loss, before the group is made again: true when it is known where; else looks, and pumps again later. */
+bool tide__checkpoint_is_ready(tide_consumer *consumer, int64_t now_us);
+void tide__checkpoint_looked(tide_consumer *consumer, tide_completion *completion, int64_t now_us);
+/* Where a lost group begins anew, as text; returns its length. */
+size_t tide__checkpoint_text(const tide_consumer *consumer, char *out);
 
 /* ---- recovery.c ---- */
 void tide__recovery_pump(tide_consumer *consumer, int64_t now_us);

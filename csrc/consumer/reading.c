@@ -7,7 +7,8 @@
  * Invariants:
  *   1. entries held plus entries that reads under way may bring never pass `prefetch`.
  *   2. expected bytes (a running average that jumps up and sinks slowly, times the entries asked for) plus bytes held
- *      never pass `prefetch_bytes`, but that one entry is always asked for when nothing is held.
+ *      never pass `prefetch_bytes`, but that one entry is always asked for when nothing is held. While few entries have
+ *      been seen, few are asked for.
  *   3. no new entries are asked for while own history hasn't been read to its end.
  *   4. an id that is held isn't taken a second time, wherever it comes from.
  */
@@ -78,6 +79,12 @@ static uint32_t read_count(tide_consumer *consumer) {
     bool dry = consumer->fetches == 0 && consumer->ledger.ready.count == 0;
     if (count > half)
         count = half;
+    /* What few entries say about the size of others isn't much: asked for is at most twice what was seen. */
+    if (consumer->sample > 0 && consumer->sample < half && count > 2 * consumer->sample) {
+        count = 2 * consumer->sample;
+        if (least > count)
+            least = count;
+    }
     if (count >= least || (count > 0 && dry))
         return count;
     /* Too little room to be worth a round trip: a verdict that makes enough of it calls again. */
@@ -91,35 +98,6 @@ static uint32_t read_count(tide_consumer *consumer) {
 
 /* ---- group ---- */
 
-static size_t checkpoint(const tide_consumer *consumer, char *out) {
-    const tide_ledger *ledger = &consumer->ledger;
-    tide_id low = {UINT64_MAX, UINT64_MAX};
-    bool open = false;
-    for (uint32_t i = 0; i < ledger->capacity; i++) {
-        const tide_slot *s = &ledger->slots[i];
-        if (s->state == TIDE_SLOT_FREE || s->state == TIDE_SLOT_LIMBO ||
-            (s->state == TIDE_SLOT_SETTLING && s->verb == TIDE_SETTLE_ACK))
-            continue;
-        if (tide_id_compare(s->entry.id, low) < 0)
-            low = s->entry.id;
-        open = true;
-    }
-    if (open) { /* the group begins after this id, so the one before the oldest unsettled */
-        if (low.seq > 0) {
-            low.seq--;
-        } else if (low.ms > 0) {
-            low = (tide_id){low.ms - 1, UINT64_MAX};
-        }
-        return tide_id_format(out, low);
-    }
-    tide_id last = consumer->has_last_id ? consumer->last_id : consumer->start_id;
-    if (last.ms == 0 && last.seq == 0) {
-        out[0] = '0';
-        return 1;
-    }
-    return tide_id_format(out, last);
-}
-
 static void ensure(tide_consumer *consumer, int64_t now_us) {
     char text[TIDE_ID_TEXT_MAX];
     tide_op op = {.kind = TIDE_OP_GROUP_ENSURE,
@@ -127,7 +105,7 @@ static void ensure(tide_consumer *consumer, int64_t now_us) {
                                       .group = consumer->options.group,
                                       .start = consumer->options.start}};
     if (consumer->was_ready)
-        op.as.group_ensure.start = (tide_str){text, checkpoint(consumer, text)};
+        op.as.group_ensure.start = (tide_str){text, tide__checkpoint_text(consumer, text)};
     tide_error error;
     if (tide__consumer_submit(consumer, TIDE_FLIGHT_ENSURE, &op, now_us, &error) != TIDE_OK) {
         tide__gate_fail(consumer, TIDE_GATE_READ, &error, now_us);
@@ -135,7 +113,7 @@ static void ensure(tide_consumer *consumer, int64_t now_us) {
     }
 }
 
-static void trouble(tide_consumer *consumer, const tide_error *error, int64_t now_us) {
+void tide__reading_trouble(tide_consumer *consumer, const tide_error *error, int64_t now_us) {
     bool parks = tide__status_parks(error->status);
     tide__gate_fail(consumer, TIDE_GATE_READ, error, now_us);
     if (parks)
@@ -150,21 +128,26 @@ void tide__reading_ensured(tide_consumer *consumer, tide_completion *completion,
     bool may_be_there =
         completion->status == TIDE_OOM && consumer->gates[TIDE_GATE_READ].failures == 0;
     if (completion->status != TIDE_OK && !may_be_there) {
-        trouble(consumer, &completion->error, now_us);
+        tide__reading_trouble(consumer, &completion->error, now_us);
         return;
     }
     if (completion->status == TIDE_OK && consumer->was_ready &&
         completion->as.group_ensure.created) {
         consumer->stats.group_recreated++;
         char text[TIDE_ID_TEXT_MAX];
-        int len = (int)checkpoint(consumer, text);
+        int len = (int)tide__checkpoint_text(consumer, text);
         tide__consumer_log(consumer, TIDE_LOG_WARN, now_us, "group created anew from %.*s", len,
                            text);
     }
+    if (consumer->from_zero)
+        consumer->checkpoint = (tide_id){0, 0}; /* of another stream */
+    consumer->from_zero = consumer->loss_seen = false;
     consumer->group_ready = true;
     consumer->was_ready = consumer->was_ready || completion->status == TIDE_OK;
     consumer->need_history = true;
     consumer->history_cursor = (tide_id){0, 0};
+    consumer->look_wanted = true;
+    consumer->look_due_us = now_us;
     tide__consumer_set_state(consumer, TIDE_CONSUMER_HISTORY);
 }
 
@@ -172,8 +155,9 @@ void tide__reading_group_lost(tide_consumer *consumer, const tide_error *error, 
     if (!consumer->group_ready || consumer->state == TIDE_CONSUMER_STOPPING)
         return;
     consumer->group_ready = false;
+    consumer->loss_seen = consumer->from_zero = false;
     if (!consumer->was_ready) { /* never seen: out of memory it couldn't be made */
-        trouble(consumer, error, now_us);
+        tide__reading_trouble(consumer, error, now_us);
         return;
     }
     tide_error said;
@@ -196,7 +180,7 @@ void tide__reading_group_lost(tide_consumer *consumer, const tide_error *error, 
             1; /* the first time at once; a group that vanishes again and again backs off */
         tide__consumer_set_state(consumer, TIDE_CONSUMER_STARTING);
     } else {
-        trouble(consumer, &said, now_us);
+        tide__reading_trouble(consumer, &said, now_us);
     }
 }
 
@@ -259,6 +243,9 @@ static void learn_size(tide_consumer *consumer, size_t bytes, size_t count) {
     size_t each = bytes / count;
     if (each < BYTES_MIN)
         each = BYTES_MIN;
+    consumer->sample = count < consumer->options.prefetch - consumer->sample
+                           ? consumer->sample + (uint32_t)count
+                           : consumer->options.prefetch;
     if (each >= consumer->estimate) {
         consumer->estimate = each;
     } else {
@@ -288,6 +275,7 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
     /* Leases of what arrives begin now; what was held before keeps its own time. */
     if (tide__ledger_held(ledger) == 0 && !consumer->lease_suspect)
         consumer->lease_us = now_us;
+    consumer->look_wanted = true;
     uint32_t held = tide__ledger_hold(ledger, batch);
     size_t bytes = ledger->batches[held].bytes;
     uint32_t gone = 0;
@@ -296,8 +284,10 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
         last = entry->id;
         uint32_t slot = tide__ledger_find(ledger, entry->id);
         if (slot != TIDE_SLOT_NONE && ledger->slots[slot].state == TIDE_SLOT_LIMBO &&
-            source == TIDE_SOURCE_NEW) {
-            tide__ledger_free(ledger, slot); /* a new group delivers it once more */
+            (source == TIDE_SOURCE_NEW ||
+             (source == TIDE_SOURCE_RECOVERED && ledger->slots[slot].released))) {
+            tide__ledger_free(ledger,
+                              slot); /* a new group, or our own recovery, delivers it again */
             slot = TIDE_SLOT_NONE;
         }
         if (slot != TIDE_SLOT_NONE) {
@@ -309,11 +299,6 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
         if (ledger->free.count == 0) { /* more than was asked for: it stays pending */
             consumer->need_history = true;
             continue;
-        }
-        if (source == TIDE_SOURCE_NEW &&
-            (!consumer->has_last_id || tide_id_compare(entry->id, consumer->last_id) > 0)) {
-            consumer->last_id = entry->id;
-            consumer->has_last_id = true;
         }
         slot = tide__ledger_take(ledger, entry->id);
         tide_slot *s = &ledger->slots[slot];
@@ -404,7 +389,7 @@ void tide__reading_fetched(tide_consumer *consumer, tide_flight *flight,
         tide__reading_group_lost(consumer, &completion->error, now_us);
     } else if (consumer->state == TIDE_CONSUMER_RUNNING ||
                consumer->state == TIDE_CONSUMER_HISTORY) {
-        trouble(consumer, &completion->error, now_us);
+        tide__reading_trouble(consumer, &completion->error, now_us);
     }
 }
 
@@ -423,7 +408,7 @@ static bool fetch(tide_consumer *consumer, bool history, uint32_t count, int64_t
                                .block_ms = history ? 0 : consumer->options.block_ms}};
     tide_error error;
     if (tide__consumer_submit(consumer, place, &op, now_us, &error) != TIDE_OK) {
-        trouble(consumer, &error, now_us);
+        tide__reading_trouble(consumer, &error, now_us);
         return false;
     }
     tide_flight *flight = &consumer->flights[place];
@@ -452,7 +437,8 @@ void tide__reading_pump(tide_consumer *consumer, int64_t now_us) {
     }
     switch (consumer->state) {
     case TIDE_CONSUMER_STARTING:
-        if (consumer->fetches == 0 && consumer->flights[TIDE_FLIGHT_ENSURE].tag == 0)
+        if (consumer->fetches == 0 && consumer->flights[TIDE_FLIGHT_ENSURE].tag == 0 &&
+            (!consumer->was_ready || tide__checkpoint_is_ready(consumer, now_us)))
             ensure(consumer, now_us);
         break;
     case TIDE_CONSUMER_HISTORY:

@@ -280,6 +280,7 @@ static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind v
         count_done(consumer, verb);
     if (may_come_again(consumer)) {
         tide__ledger_drop_entry(ledger, slot);
+        s->released = verb == TIDE_SETTLE_RELEASE;
         tide__ledger_move(ledger, slot, TIDE_SLOT_LIMBO);
     } else {
         tide__ledger_free(ledger, slot);

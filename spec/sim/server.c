@@ -1217,6 +1217,40 @@ static void cmd_xautoclaim(sim_server *server, const tide_str *args, size_t coun
     free(gone.data);
 }
 
+/* What the consumer asks of it, and no more. */
+static void cmd_xinfo(sim_server *server, const tide_str *args, size_t count, bytes *out) {
+    if (count != 3) {
+        reply_arity(out, "xinfo");
+        return;
+    }
+    stream *s;
+    if (!find_stream(server, args[2], &s, out))
+        return;
+    if (s == NULL) {
+        reply_error(out, "ERR no such key");
+    } else if (is(args[1], "STREAM")) {
+        reply_array(out, 4);
+        reply_str(out, TIDE_STR("length"));
+        reply_int(out, (int64_t)s->count);
+        reply_str(out, TIDE_STR("last-generated-id"));
+        reply_id(out, s->last);
+    } else if (is(args[1], "GROUPS")) {
+        reply_array(out, s->group_count);
+        for (size_t i = 0; i < s->group_count; i++) {
+            const group *g = s->groups[i];
+            reply_array(out, 6);
+            reply_str(out, TIDE_STR("name"));
+            reply_str(out, tide_str_from(g->name));
+            reply_str(out, TIDE_STR("pending"));
+            reply_int(out, (int64_t)g->count);
+            reply_str(out, TIDE_STR("last-delivered-id"));
+            reply_id(out, g->last);
+        }
+    } else {
+        reply_error(out, syntax);
+    }
+}
+
 /* ---- strings, sets and hashes, as the scripts need them ---- */
 
 static void set_text(sim_server *server, tide_str key, tide_str value, int64_t ttl_ms) {
@@ -1788,6 +1822,8 @@ static bool execute(sim_server *server, client *c, const tide_str *args, size_t 
         stream *s;
         if (find_stream(server, args[1], &s, out))
             reply_int(out, s != NULL ? (int64_t)s->count : 0);
+    } else if (is(name, "XINFO")) {
+        cmd_xinfo(server, args, count, out);
     } else if (is(name, "XDEL")) {
         cmd_xdel(server, args, count, out);
     } else if (is(name, "XTRIM")) {

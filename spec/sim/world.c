@@ -99,6 +99,7 @@ typedef struct node {
     int64_t paused_until_us;
     int64_t due_us;
     bool woken;
+    int64_t stop_limit_us; /* draining until then; INT64_MAX: not draining */
     bool busy; /* a job has ended after the last look at what it brought: another turn at once */
     handler running[RUNNING_MAX];
     uint32_t running_count;
@@ -112,6 +113,8 @@ typedef struct world {
     int64_t now_us;
     sim_server *server;
     bool server_down;
+    int64_t clock_ahead_ms;
+    uint32_t admin; /* the simulator's own connection to the server */
     int64_t server_up_us;
     int64_t trouble_end_us;
     conn conns[CONNS_MAX];
@@ -144,6 +147,10 @@ typedef enum fault {
     FAULT_CRASH,
     FAULT_PAUSE,
     FAULT_SCRIPTS,
+    FAULT_STOP,  /* no fault: a node drains, goes, and comes back */
+    FAULT_CLOCK, /* the server's clock jumps ahead */
+    FAULT_TRIM,  /* half of the stream is trimmed, pending or not */
+    FAULT_GROUP, /* the group is deleted, the stream stays */
     FAULT_EMPTY, /* restart without data */
     FAULT_COUNT
 } fault;
@@ -171,7 +178,7 @@ static bool chance(world *w, uint32_t percent) {
 }
 
 static int64_t wall_ms(const world *w) {
-    return epoch_ms + w->now_us / 1000;
+    return epoch_ms + w->clock_ahead_ms + w->now_us / 1000;
 }
 
 static void send_on(world *w, pipe_way *way, const char *data, size_t size) {
@@ -395,6 +402,7 @@ static void node_start(world *w, uint32_t index) {
     n->paused_until_us = INT64_MIN;
     n->running_count = 0;
     n->woken = true;
+    n->stop_limit_us = INT64_MAX;
     uint64_t seed = tide_prng_next(&w->prng);
     tide_error error;
     tide_broker *broker;
@@ -437,9 +445,9 @@ static void node_start(world *w, uint32_t index) {
     trace(w, "node %u starts its life %u", index, n->life);
 }
 
-static void node_crash(world *w, uint32_t index) {
+/* The process ends: what it hadn't sent is gone, and so are its connections. */
+static void node_end(world *w, uint32_t index) {
     node *n = &w->nodes[index];
-    trace(w, "fault: node %u dies", index);
     for (uint32_t i = 0; i < n->running_count; i++)
         w->check.events[n->running[i].index].run_going = false;
     n->running_count = 0;
@@ -455,6 +463,11 @@ static void node_crash(world *w, uint32_t index) {
     }
     n->life++; /* whatever it was, it is over */
     n->restart_us = w->now_us + between(w, 1000, 1500000);
+}
+
+static void node_crash(world *w, uint32_t index) {
+    trace(w, "fault: node %u dies", index);
+    node_end(w, index);
     w->check.crashes++;
 }
 
@@ -579,7 +592,8 @@ static void end_handler(world *w, uint32_t index, uint32_t which) {
     if (h.acked_early)
         return;
     tide_status status = tide_engine_settle(n->engine, h.consumer, h.handle, &verdict, w->now_us);
-    if (status != TIDE_OK)
+    /* What a node gave back while it was asked to stop isn't its own to settle. */
+    if (status != TIDE_OK && n->stop_limit_us == INT64_MAX)
         check_fail(&w->check, "the verdict of event %u was refused: %s", h.index,
                    tide_status_code(status));
 }
@@ -626,7 +640,7 @@ static void publish(world *w) {
                   .as.publish = {.stream = STREAM,
                                  .records = records,
                                  .record_count = count,
-                                 .dedupe_window_ms = w->dedupe ? 600000 : 0}};
+                                 .dedupe_window_ms = w->dedupe ? 864000000 : 0}};
     tide_error error;
     if (tide_engine_submit(n->engine, &op, w->now_us, &error) != TIDE_OK) {
         for (uint32_t i = 0; i < count; i++)
@@ -685,10 +699,27 @@ static void node_turn(world *w, uint32_t index) {
         n->due_us = w->now_us + 1;
     if (index > 0) {
         tide_consumer_stats stats;
-        if (tide_engine_stats_of(n->engine, n->consumer, &stats) == TIDE_OK &&
-            stats.buffered + stats.running + stats.waiting > w->consumer.prefetch)
+        bool there = tide_engine_stats_of(n->engine, n->consumer, &stats) == TIDE_OK;
+        if (there && stats.bytes > w->consumer.prefetch_bytes * 2 + 1000)
+            check_fail(&w->check, "window: node %u holds %zu bytes, the budget is %zu", index,
+                       stats.bytes, w->consumer.prefetch_bytes);
+        if (there && stats.buffered + stats.running + stats.waiting > w->consumer.prefetch)
             check_fail(&w->check, "window: node %u holds %u events, prefetch is %u", index,
                        stats.buffered + stats.running + stats.waiting, w->consumer.prefetch);
+    }
+}
+
+/* Draining: gone when idle, or when its time is over. */
+static void node_stopping(world *w, uint32_t index) {
+    node *n = &w->nodes[index];
+    if (n->stop_limit_us == INT64_MAX)
+        return;
+    if (tide_engine_is_idle(n->engine)) {
+        trace(w, "node %u has drained", index);
+        node_end(w, index);
+    } else if (n->stop_limit_us <= w->now_us) {
+        trace(w, "node %u hasn't drained in time", index);
+        node_crash(w, index);
     }
 }
 
@@ -740,6 +771,39 @@ static void server_goes(world *w, bool keeps_data) {
     }
 }
 
+static void admin(world *w, const char *command) {
+    sim_server_feed(w->server, w->admin, command, strlen(command));
+    tide_str out = sim_server_output(w->server, w->admin);
+    sim_server_output_ack(w->server, w->admin, out.len);
+}
+
+static void visit_stream(void *context, tide_id id, tide_str value);
+
+/* Events that were in the stream and aren't any more need not be handled. */
+static void trim(world *w) {
+    char command[128];
+    check *c = &w->check;
+    for (uint32_t i = 0; i < c->count; i++)
+        c->events[i].in_stream = 0;
+    sim_server_each(w->server, STREAM, TIDE_STR("event_id"), TIDE_STR(""), visit_stream, w);
+    bool was[CHECK_EVENTS_MAX];
+    uint32_t length = 0;
+    for (uint32_t i = 0; i < c->count; i++) {
+        was[i] = c->events[i].in_stream > 0;
+        length += c->events[i].in_stream;
+        c->events[i].in_stream = 0;
+    }
+    snprintf(command, sizeof command,
+             "*4\r\n$5\r\nXTRIM\r\n$6\r\norders\r\n$6\r\nMAXLEN\r\n$3\r\n%03u\r\n", length / 2);
+    trace(w, "fault: the stream is trimmed to %u entries", length / 2);
+    admin(w, command);
+    /* A moved copy may be what is left, or what is gone: either way nothing is asked of the event. */
+    sim_server_each(w->server, STREAM, TIDE_STR("event_id"), TIDE_STR("tide_attempt"), visit_stream,
+                    w);
+    for (uint32_t i = 0; i < c->count; i++)
+        c->events[i].excused = c->events[i].excused || (was[i] && c->events[i].in_stream == 0);
+}
+
 static void inject(world *w) {
     fault kind = FAULT_COUNT;
     for (int tries = 0; tries < 50 && kind == FAULT_COUNT; tries++) {
@@ -749,7 +813,7 @@ static void inject(world *w) {
     }
     if (kind == FAULT_COUNT)
         return;
-    if (w->options.file && kind != FAULT_CRASH && kind != FAULT_PAUSE)
+    if (w->options.file && kind != FAULT_CRASH && kind != FAULT_PAUSE && kind != FAULT_STOP)
         return;
     w->result->faults++;
     w->check.faults++;
@@ -806,6 +870,27 @@ static void inject(world *w) {
         }
         break;
     case FAULT_SCRIPTS: sim_server_flush_scripts(w->server); break;
+    case FAULT_STOP: {
+        node *n = &w->nodes[victim];
+        if (!is_awake(w, victim) || n->stop_limit_us != INT64_MAX)
+            return;
+        trace(w, "node %u is asked to stop", victim);
+        n->stop_limit_us = w->now_us + 3000000;
+        tide_engine_unsubscribe(n->engine, n->consumer, chance(w, 30), w->now_us);
+        /* Verdicts of what it gave back come too late. */
+        n->woken = true;
+        break;
+    }
+    case FAULT_CLOCK:
+        w->clock_ahead_ms += between(w, 1, 3600000);
+        trace(w, "fault: the server's clock is %lld ms ahead", (long long)w->clock_ahead_ms);
+        break;
+    case FAULT_TRIM: trim(w); break;
+    case FAULT_GROUP:
+        trace(w, "fault: the group is deleted");
+        w->check.data_lost = true; /* what was settled before may come again */
+        admin(w, "*4\r\n$6\r\nXGROUP\r\n$7\r\nDESTROY\r\n$6\r\norders\r\n$7\r\nbilling\r\n");
+        break;
     case FAULT_COUNT: break;
     }
 }
@@ -821,7 +906,7 @@ static int64_t next_time(const world *w) {
     if (!w->options.file && !w->server_down) {
         int64_t due_ms = sim_server_deadline_ms(w->server);
         if (due_ms != INT64_MAX)
-            t = earliest(t, (due_ms - epoch_ms) * 1000);
+            t = earliest(t, (due_ms - epoch_ms - w->clock_ahead_ms) * 1000);
     }
     for (int i = 0; i < CONNS_MAX; i++) {
         const conn *c = &w->conns[i];
@@ -850,7 +935,7 @@ static int64_t next_time(const world *w) {
             t = earliest(t, n->restart_us);
             continue;
         }
-        int64_t at = n->due_us;
+        int64_t at = earliest(n->due_us, n->stop_limit_us);
         for (uint32_t k = 0; k < n->running_count; k++)
             at = earliest(at, n->running[k].end_us);
         t = earliest(t, at > n->paused_until_us ? at : n->paused_until_us);
@@ -974,8 +1059,10 @@ static void step(world *w) {
                 k++;
             }
         }
-        if (n->woken || n->due_us <= w->now_us)
+        if (n->woken || n->due_us <= w->now_us || n->stop_limit_us <= w->now_us) {
             node_turn(w, i);
+            node_stopping(w, i);
+        }
     }
     if (!w->options.file)
         server_replies(w);
@@ -1098,6 +1185,8 @@ static void draw_world(world *w) {
     options.stream = STREAM;
     options.group = GROUP;
     options.prefetch = 1 + (uint32_t)draw(w, chance(w, 50) ? 6 : 40);
+    if (chance(w, 30))
+        options.prefetch_bytes = (size_t)between(w, 200, 8000);
     options.lease_ms = between(w, 800, 5000);
     options.block_ms = between(w, 100, 2000);
     options.settle_ms = between(w, 0, 10);
@@ -1109,7 +1198,14 @@ static void draw_world(world *w) {
     uint32_t weather = (uint32_t)draw(w, 100);
     w->fault_mask = 0;
     if (weather >= 15)
-        w->fault_mask = (uint32_t)draw(w, 1u << FAULT_EMPTY);
+        w->fault_mask = (uint32_t)draw(w, 1u << FAULT_TRIM);
+    if (weather >= 80)
+        w->fault_mask &= (uint32_t)draw(w, 1u << FAULT_TRIM); /* fewer kinds */
+    if (weather >= 85 && weather < 90)
+        w->fault_mask |= 1u << FAULT_TRIM;
+    /* What only a dead process knew of is gone with the group. */
+    if (weather >= 90 && weather < 95)
+        w->fault_mask = (w->fault_mask & ~(1u << FAULT_CRASH)) | 1u << FAULT_GROUP;
     if (weather >= 95)
         w->fault_mask |= 1u << FAULT_EMPTY;
     w->fault_every_us = between(w, 20000, 1500000);
@@ -1177,6 +1273,7 @@ void sim_run(const sim_options *options, sim_result *result) {
     w->check.digest = UINT64_C(0xcbf29ce484222325);
     w->server = sim_server_create();
     sim_server_set_time(w->server, wall_ms(w));
+    w->admin = sim_server_connect(w->server);
     snprintf(w->url, sizeof w->url, "redis://simulated");
     if (options->file) {
         snprintf(w->folder, sizeof w->folder, "/dev/shm/tidemill-sim-XXXXXX");

@@ -57,6 +57,11 @@ static tide_status submit(tide_broker *broker, const tide_op *op, int64_t now_us
         snprintf(kept->start, sizeof kept->start, "%.*s", (int)op->as.group_ensure.start.len,
                  op->as.group_ensure.start.data);
         break;
+    case TIDE_OP_COMMAND:
+        snprintf(kept->start, sizeof kept->start, "%.*s %.*s", (int)op->as.command.args[0].len,
+                 op->as.command.args[0].data, (int)op->as.command.args[1].len,
+                 op->as.command.args[1].data);
+        break;
     case TIDE_OP_SETTLE:
         kept->count = op->as.settle.item_count;
         kept->items = malloc(kept->count * sizeof *kept->items);
@@ -274,4 +279,10 @@ void fake_answer_promote(fake_broker *fake, fake_op *op, uint32_t moved, int64_t
     tide_completion *completion = finish(fake, op, TIDE_OK, NULL);
     completion->as.promote.moved = moved;
     completion->as.promote.next_due_ms = next_due_ms;
+}
+
+void fake_answer_reply(fake_broker *fake, fake_op *op, const tide_reply *reply) {
+    if (op == NULL)
+        abort();
+    finish(fake, op, TIDE_OK, NULL)->as.command.reply = reply;
 }

@@ -16,7 +16,7 @@ typedef struct fake_op {
     bool history;
     tide_id after; /* of a FETCH; the cursor of a RECOVER */
     uint32_t count_max;
-    char start[48];         /* of a GROUP_ENSURE */
+    char start[48];         /* of a GROUP_ENSURE; the first two words of a COMMAND */
     size_t count;           /* settlements, or ids of an EXTEND */
     tide_settlement *items; /* without their fields */
     char **bodies;          /* "name=value;…" of a DEAD or DELAY, else NULL */
@@ -52,6 +52,8 @@ void fake_answer_entries(fake_broker *fake, fake_op *op, uint64_t first_ms, size
 void fake_answer_batch(fake_broker *fake, fake_op *op, const tide_entry *entries, size_t count,
                        tide_id cursor);
 void fake_answer_lost(fake_broker *fake, fake_op *op, const tide_id *lost, size_t count);
+/* `reply` outlives the completion. */
+void fake_answer_reply(fake_broker *fake, fake_op *op, const tide_reply *reply);
 void fake_answer_promote(fake_broker *fake, fake_op *op, uint32_t moved, int64_t next_due_ms);
 
 #endif

@@ -135,8 +135,9 @@ static const tide_verdict failure = {
 /* Answers everything but reads with success. */
 static void serve(world *w) {
     for (int i = 0; i < 20; i++) {
-        static const tide_op_kind kinds[] = {TIDE_OP_SETTLE, TIDE_OP_EXTEND, TIDE_OP_RECOVER,
-                                             TIDE_OP_PROMOTE, TIDE_OP_GROUP_ENSURE};
+        static const tide_op_kind kinds[] = {TIDE_OP_SETTLE,       TIDE_OP_EXTEND,
+                                             TIDE_OP_RECOVER,      TIDE_OP_PROMOTE,
+                                             TIDE_OP_GROUP_ENSURE, TIDE_OP_COMMAND};
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
             fake_op *op = fake_find(&w->fake, kinds[k]);
             if (op != NULL)
@@ -295,7 +296,9 @@ static void test_acks_go_in_batches(void **state) {
     world w;
     start(&w, options_of(100));
     deliver(&w, 1, 4); /* the first read is small: sizes aren't known yet */
-    deliver(&w, 10, 40);
+    deliver(&w, 10, 8); /* and those behind it grow */
+    deliver(&w, 20, 8);
+    deliver(&w, 30, 16);
     for (int i = 0; i < 24; i++)
         ack(&w, next(&w).handle);
     assert_null(fake_find(&w.fake, TIDE_OP_SETTLE)); /* waits for company */
@@ -755,6 +758,30 @@ static void test_promotion_follows_the_next_due_time(void **state) {
 
 /* ---- errors ---- */
 
+static tide_reply text_reply(const char *text) {
+    return (tide_reply){.type = TIDE_REPLY_STRING, .as.text = tide_str_from(text)};
+}
+static tide_reply number_reply(int64_t number) {
+    return (tide_reply){.type = TIDE_REPLY_INTEGER, .as.integer = number};
+}
+static tide_reply list_reply(tide_reply *items, size_t count) {
+    return (tide_reply){.type = TIDE_REPLY_ARRAY, .as.array = {items, count}};
+}
+
+static void look(world *w, const char *command, const tide_reply *reply) {
+    fake_op *op = fake_find(&w->fake, TIDE_OP_COMMAND);
+    assert_non_null(op);
+    assert_string_equal(op->start, command);
+    fake_answer_reply(&w->fake, op, reply);
+    turn(w);
+}
+
+static void lose_group(world *w) {
+    while (fake_find(&w->fake, TIDE_OP_FETCH) != NULL)
+        answer(w, TIDE_OP_FETCH, TIDE_NOGROUP);
+    assert_null(fake_find(&w->fake, TIDE_OP_GROUP_ENSURE));
+}
+
 static void test_lost_group_is_recreated_at_the_checkpoint_F14(void **state) {
     (void)state;
     world w;
@@ -764,11 +791,18 @@ static void test_lost_group_is_recreated_at_the_checkpoint_F14(void **state) {
     ack(&w, a.handle);
     pass(&w, 5);
     answer(&w, TIDE_OP_SETTLE, TIDE_OK);
-    while (fake_find(&w.fake, TIDE_OP_FETCH) != NULL)
-        answer(&w, TIDE_OP_FETCH, TIDE_NOGROUP);
+    /* 2 is the oldest that anybody has unsettled. */
+    tide_reply row[4] = {number_reply(2), text_reply("2-0"), text_reply("3-0"),
+                         list_reply(NULL, 0)};
+    tide_reply pending = list_reply(row, 4);
+    look(&w, "XPENDING orders", &pending);
+    lose_group(&w);
+    tide_reply info[2] = {text_reply("last-generated-id"), text_reply("3-0")};
+    tide_reply stream = list_reply(info, 2);
+    look(&w, "XINFO STREAM", &stream);
     fake_op *op = fake_find(&w.fake, TIDE_OP_GROUP_ENSURE);
     assert_non_null(op);
-    assert_string_equal(op->start, "1-18446744073709551615"); /* 2 is the oldest unsettled */
+    assert_string_equal(op->start, "1-18446744073709551615");
     assert_int_equal(w.log_lines, 1);
     fake_answer(&w.fake, op, TIDE_OK);
     w.fake.done[w.fake.done_first].as.group_ensure.created = true;
@@ -784,6 +818,54 @@ static void test_lost_group_is_recreated_at_the_checkpoint_F14(void **state) {
     assert_false(has_next(&w, &event));
     ack(&w, b.handle);
     world_close(&w);
+}
+
+static void test_checkpoint_is_how_far_the_group_has_read_when_nothing_is_pending(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    tide_reply none[4] = {number_reply(0), {0}, {0}, {0}};
+    tide_reply pending = list_reply(none, 4);
+    look(&w, "XPENDING orders", &pending);
+    tide_reply other[6] = {text_reply("name"),
+                           text_reply("other"),
+                           text_reply("pending"),
+                           number_reply(0),
+                           text_reply("last-delivered-id"),
+                           text_reply("90-0")};
+    tide_reply mine[6] = {
+        text_reply("name"), text_reply("billing"),           text_reply("pending"),
+        number_reply(0),    text_reply("last-delivered-id"), text_reply("70-0")};
+    tide_reply both[2] = {list_reply(other, 6), list_reply(mine, 6)};
+    tide_reply groups = list_reply(both, 2);
+    look(&w, "XINFO GROUPS", &groups);
+    lose_group(&w);
+    tide_reply info[2] = {text_reply("last-generated-id"), text_reply("95-0")};
+    tide_reply stream = list_reply(info, 2);
+    look(&w, "XINFO STREAM", &stream);
+    assert_string_equal(fake_find(&w.fake, TIDE_OP_GROUP_ENSURE)->start, "70-0");
+    world_close(&w);
+}
+
+static void test_group_lost_with_its_stream_begins_at_zero_F14(void **state) {
+    (void)state;
+    for (int missing = 0; missing < 2; missing++) {
+        world w;
+        start(&w, options_of(100));
+        tide_reply row[4] = {number_reply(1), text_reply("50-0"), text_reply("50-0"), {0}};
+        tide_reply pending = list_reply(row, 4);
+        look(&w, "XPENDING orders", &pending);
+        lose_group(&w);
+        if (missing) {
+            answer(&w, TIDE_OP_COMMAND, TIDE_REPLY); /* no such key */
+        } else {
+            tide_reply info[2] = {text_reply("last-generated-id"), text_reply("7-0")};
+            tide_reply stream = list_reply(info, 2);
+            look(&w, "XINFO STREAM", &stream);
+        }
+        assert_string_equal(fake_find(&w.fake, TIDE_OP_GROUP_ENSURE)->start, "0");
+        world_close(&w);
+    }
 }
 
 static void test_lost_group_may_stop_the_subscription_F14(void **state) {
@@ -811,7 +893,9 @@ static void test_wrong_type_parks_and_resumes_F15(void **state) {
     pass(&w, 4900);
     assert_null(fake_find(&w.fake, TIDE_OP_GROUP_ENSURE));
     pass(&w, 100);
-    answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK); /* mended */
+    while (fake_find(&w.fake, TIDE_OP_COMMAND) != NULL) /* mended: the key is gone */
+        answer(&w, TIDE_OP_COMMAND, TIDE_REPLY);
+    answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
     answer(&w, TIDE_OP_FETCH, TIDE_OK);
     assert_int_equal(stats(&w).state, TIDE_CONSUMER_RUNNING);
     serve(&w);
@@ -1035,6 +1119,8 @@ int main(void) {
         cmocka_unit_test(test_the_dead_are_recovered_from_page_by_page_F23),
         cmocka_unit_test(test_promotion_follows_the_next_due_time),
         cmocka_unit_test(test_lost_group_is_recreated_at_the_checkpoint_F14),
+        cmocka_unit_test(test_checkpoint_is_how_far_the_group_has_read_when_nothing_is_pending),
+        cmocka_unit_test(test_group_lost_with_its_stream_begins_at_zero_F14),
         cmocka_unit_test(test_lost_group_may_stop_the_subscription_F14),
         cmocka_unit_test(test_wrong_type_parks_and_resumes_F15),
         cmocka_unit_test(test_repeated_errors_cost_little_F34),
