@@ -11,7 +11,8 @@
  * Invariants:
  *   1. a slot with a verb is in `queue`, in `deferred` or SENT in exactly one flight; a slot without one is in none,
  *      but may be SENT (its settlement is no longer wanted; it is freed or goes on when the answer comes).
- *   2. a slot whose wish changed while it was SENT is queued again when the answer to the old wish comes.
+ *   2. a slot whose wish changed, or that was delivered again, while it was SENT is queued again when the answer to the old
+ *      wish comes.
  *   3. an ack that finds nothing (NOTFOUND, or the group itself is gone) is done: the effect has happened.
  *   4. an ack is sent even when the lease was lost to somebody else: the event has been handled, taking it away from
  *      them saves the second run.
@@ -315,7 +316,9 @@ void tide__settle_completed(tide_consumer *consumer, tide_flight *flight,
             tide__ledger_free(ledger, sent.slot);
             continue;
         }
-        bool same = s->verb == sent.verb && s->mark == sent.mark;
+        /* Delivered to us again after this was sent (by a new group, say): then it must be said again. */
+        bool same =
+            s->verb == sent.verb && s->mark == sent.mark && s->fresh_us <= flight->started_us;
         if (status == TIDE_OK || status == TIDE_NOTFOUND) {
             done++;
             if (same) {
