@@ -254,6 +254,8 @@ struct tide__sq_store {
 /* schema.c: opens the file or the memory, checks whose it is, makes the tables. On failure all is closed again. */
 tide_status tide__sq_open(tide__sq_store *store);
 void tide__sq_close(tide__sq_store *store);
+/* How long SQLite waits for another process's lock: the option busy_timeout. */
+void tide__sq_set_patience(tide__sq_store *store);
 /* The prepared statement, reset; NULL after tide__sq_trouble. */
 sqlite3_stmt *tide__sq_statement_of(tide__sq_store *store, tide__sq_statement which);
 /* SQLITE_ROW or SQLITE_DONE; anything else went to tide__sq_trouble. The caller resets after its last row. */

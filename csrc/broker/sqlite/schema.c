@@ -411,6 +411,10 @@ static tide_status set_wal(tide__sq_store *store) {
     }
 }
 
+void tide__sq_set_patience(tide__sq_store *store) {
+    sqlite3_busy_timeout(store->db, store->busy_ms > INT32_MAX ? INT32_MAX : (int)store->busy_ms);
+}
+
 static tide_status open_database(tide__sq_store *store) {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
     const char *name = ":memory:";
@@ -435,7 +439,7 @@ static tide_status open_database(tide__sq_store *store) {
     if (code != SQLITE_OK)
         return tide__sq_trouble(store, "open");
     sqlite3_extended_result_codes(store->db, 1);
-    sqlite3_busy_timeout(store->db, store->busy_ms > INT32_MAX ? INT32_MAX : (int)store->busy_ms);
+    tide__sq_set_patience(store);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     tide_status status = execute(store, "PRAGMA cell_size_check = ON; PRAGMA secure_delete = OFF;"

@@ -56,15 +56,20 @@ static void recycle_job(tide__sq_broker *broker, tide__sq_job *job) {
  * asked here: a job for it would cost ten times the time. What has changed is seen by the next job, which drops its cache. */
 static void look_elsewhere(tide__sq_broker *broker) {
     tide__sq_store *store = &broker->store;
-    int64_t version = store->data_version;
     if (store->path == NULL || broker->running != NULL || broker->waiting_count == 0 ||
         broker->now_us < broker->next_poll_us)
         return;
     broker->next_poll_us = broker->now_us + TIDE__SQ_POLL_US;
-    if (store->health ==
-        TIDE__SQ_CLOSED) /* closed after trouble: their job opens it again, or fails */
-        tide__sq_wait_wake_all(broker);
-    else if (tide__sq_integer(store, TIDE__SQ_DATA_VERSION, &version) != TIDE_OK)
+    if (store->health == TIDE__SQ_CLOSED) {
+        tide__sq_wait_wake_all(
+            broker); /* closed after trouble: their job opens it again, or fails */
+        return;
+    }
+    int64_t version = store->data_version;
+    sqlite3_busy_timeout(store->db, 0); /* the loop waits for nobody */
+    tide_status status = tide__sq_integer(store, TIDE__SQ_DATA_VERSION, &version);
+    tide__sq_set_patience(store);
+    if (status != TIDE_OK)
         tide_error_clear(&store->failure); /* if it lasts, a job will meet it */
     else if (version != store->data_version)
         tide__sq_wait_wake_all(broker);
