@@ -52,6 +52,9 @@ void check_run(check *c, uint32_t index, const tide_event *event, uint32_t node,
         bool lease_over = felt && node != e->run_node;
         if (felt && node == e->run_node)
             lease_over = since >= c->lease_us;
+        /* A move to the delayed set takes the entry even from a peer that has claimed it meanwhile: the copy comes too. */
+        if (felt && e->failures > 0)
+            lease_over = true;
         if (last_is_alive && !lease_over)
             check_fail(c,
                        e->run_going ? "twice at once: event %u runs on node %u while node %u still "
