@@ -127,6 +127,16 @@ describe("an event", function()
     assert.equal('{"n":', event.raw)
   end)
 
+  it("takes no bytes at all for broken JSON, not for text", function()
+    streams:xadd("orders", "*", { event_type = "A", data = "" })
+    streams:xadd("orders", "*", { event_type = "A", data = "", content_type = "text/plain" })
+    local got = world.collect(topic)
+    world.wait(bus, function() return #got == 2 end)
+    assert.has_error(function() return got[1].data end)
+    assert.equal("", got[1].raw)
+    assert.equal("", got[2].data)
+  end)
+
   it("cannot be changed", function()
     topic:publish { type = "A" }
     local event = first()

@@ -175,11 +175,44 @@ describe("JSON", function()
   end)
 
   it("refuses every truncation of a text", function()
-    local text = [[{"a":[1,-2.5e3,true,false,null,"x\u00fc\n"],"b":{"c":"d"}}]]
+    local text = [[{"a":[1,-2.5e3,true,false,null,"x\u00fc\n"],]]
+      .. [["b":{"c":"d"}}]]
     assert.is_table(json.decode(text))
     for size = 0, #text - 1 do
       broken(text:sub(1, size))
     end
+  end)
+
+  it("survives random damage, and what it reads it can write and read again", function()
+    local seed = tonumber(os.getenv "TIDEMILL_SEED") or 20241121
+    local state = seed
+    local function random(bound)
+      state = (state * 16807) % 2147483647
+      return state % bound + 1
+    end
+    local text = [[{"a":[1,-2.5e3,true,false,null,"x\\u00fc\\n\\ud83d\\ude00"],"b":{"c":"d","e":[[],{}]},"n":12345678901234567890}]]
+    local bytes = [[{}[]",:0123456789.eE+-\\/untrlaf ]] .. "\0\127\255\n"
+    local read = 0
+    for _ = 1, 20000 do
+      local damaged = text
+      for _ = 1, random(3) do
+        local at, kind = random(#damaged), random(3)
+        local byte = bytes:sub(random(#bytes))
+        local piece = kind == 1 and "" or byte:sub(1, 1)
+        damaged = damaged:sub(1, at - 1) .. piece .. damaged:sub(kind == 3 and at or at + 1)
+      end
+      local value, why = json.decode(damaged)
+      if why == nil and value ~= nil then
+        read = read + 1
+        local again = json.encode(value)
+        if again then
+          assert.same(value, (json.decode(again)), "TIDEMILL_SEED=" .. seed)
+        end
+      else
+        assert.matches("at byte %d+", why)
+      end
+    end
+    assert.is_true(read > 100)
   end)
 
   it("refuses what stands after a value, and says where", function()
