@@ -190,8 +190,9 @@ describe("JSON", function()
       state = (state * 16807) % 2147483647
       return state % bound + 1
     end
-    local text = [[{"a":[1,-2.5e3,true,false,null,"x\\u00fc\\n\\ud83d\\ude00"],"b":{"c":"d","e":[[],{}]},"n":12345678901234567890}]]
-    local bytes = [[{}[]",:0123456789.eE+-\\/untrlaf ]] .. "\0\127\255\n"
+    local text = [[{"a":[1,-2.5e3,true,false,null,"x\u00fc\n\ud83d\ude00"],]]
+      .. [["b":{"c":"d","e":[[],{}]},"n":12345678901234567890}]]
+    local bytes = [[{}[]",:0123456789.eE+-\/untrlaf ]] .. "\0\127\255\n"
     local read = 0
     for _ = 1, 20000 do
       local damaged = text
