@@ -295,7 +295,7 @@ static void test_acks_go_in_batches(void **state) {
     (void)state;
     world w;
     start(&w, options_of(100));
-    deliver(&w, 1, 4); /* the first read is small: sizes aren't known yet */
+    deliver(&w, 1, 4);  /* the first read is small: sizes aren't known yet */
     deliver(&w, 10, 8); /* and those behind it grow */
     deliver(&w, 20, 8);
     deliver(&w, 30, 16);
