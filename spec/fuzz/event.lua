@@ -51,7 +51,9 @@ topic:on("*", { start = "0", retry = { max = 2, backoff = "fixed", delay = 0 } }
     elseif property == "data" and type(value) == "table" then
       -- Reading is more lenient than writing in one way: the strings of others may be no UTF-8.
       local text, why = json.encode(value)
-      if not text and core.is_utf8(event.raw) then found = "decoded data is not encoded again: " .. tostring(why) .. "\n" .. event.raw end
+      if not text and core.is_utf8(event.raw) then
+        found = "decoded data is not encoded again: " .. tostring(why) .. "\n" .. event.raw
+      end
     end
   end
   local ok, why = pcall(compare, event)
