@@ -153,14 +153,19 @@ void tide__checkpoint_looked(tide_consumer *consumer, tide_completion *completio
     /* Of a group that has vanished meanwhile, the answer may be its successor's: true all the same. */
     const tide_reply *reply = completion->status == TIDE_OK ? completion->as.command.reply : NULL;
     if (reply == NULL) {
-        consumer->look_wanted = consumer->look_wanted || completion->status != TIDE_NOPERM;
+        if (completion->status == TIDE_NOPERM || completion->status == TIDE_UNSUPPORTED) {
+            consumer->look_denied = true;
+        } else {
+            consumer->look_wanted = true;
+        }
         return;
     }
     tide_error error;
     if (consumer->look_step == STEP_GROUPS) {
         read_groups(consumer, reply);
     } else if (read_pending(consumer, reply)) {
-        look(consumer, STEP_GROUPS, now_us, &error);
+        if (!consumer->look_denied)
+            look(consumer, STEP_GROUPS, now_us, &error);
     } else {
         consumer->look_wanted = true; /* what is pending will be settled */
     }

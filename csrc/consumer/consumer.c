@@ -40,7 +40,7 @@
  *
  *   The engine's delivery count is the durable count of attempts. It is set to n before attempt n > 1 begins (MARKING), so
  *   neither a crash in the attempt nor one while waiting for it counts wrongly. Of SUSPECT events, which may have killed
- *   a process, one at a time is counted and run.
+ *   a process, a few are counted and run at a time, and only one of those that have been suspected before.
  *
  * Invariants (tide__consumer_check):
  *   1. held + reserved ≤ prefetch, or 1.
@@ -49,7 +49,7 @@
  *   3. nothing is read in STARTING, WAITING, PARKED and STOPPED; in HISTORY one read at most begins.
  *   4. READY, SUSPECT, MARKING, WAITING are empty in STOPPING; STOPPED holds nothing and has nothing under way.
  *   5. a slot with a wish (verb) is queued, deferred or sent; MARKING and SETTLING slots have a wish or are sent.
- *   6. marking_slot, when there is one, is MARKING or READY.
+ *   6. suspected slots are MARKING or READY, and `marking` is their number.
  *   7. no handle is given twice.
  */
 #include "consumer/consumer.h"
@@ -69,6 +69,7 @@ enum {
     PAUSE_MS_MAX = 4000,            /* so that work goes on within 5 s of an error's end */
     PAUSE_MS_MAX_CONNECTION = 1000, /* the adapter has its own pauses between connections */
     PARK_MS = 5000,
+    SUSPECTS_AT_ONCE = 16,
     LOG_INTERVAL_US = 1000000,
     TIME_MS_MAX = 1 << 30 /* durations: 12 days; keeps sums in range */
 };
@@ -171,7 +172,6 @@ tide_status tide_consumer_create(tide_consumer **consumer, uint32_t number,
     c->broker = broker;
     c->number = number;
     c->now_us = c->pause_us = INT64_MIN;
-    c->marking_slot = TIDE_SLOT_NONE;
     tide_prng_seed(&c->prng, env->seed ^ ((uint64_t)number * UINT64_C(0x9e3779b97f4a7c15)));
     c->state = TIDE_CONSUMER_STARTING;
     uint32_t slots = options->prefetch * 2 + 64;
@@ -471,12 +471,27 @@ int64_t tide_consumer_deadline_us(const tide_consumer *consumer) {
 
 /* ---- hand-out and verdicts ---- */
 
-static void mark_suspect(tide_consumer *consumer, int64_t now_us) {
-    uint32_t slot = consumer->ledger.suspect.first;
-    tide_slot *s = &consumer->ledger.slots[slot];
-    consumer->marking_slot = slot;
-    tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_MARKING);
-    tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, s->attempt - s->attempt_base, now_us);
+/* Counts what may have killed a process before it runs again: one at a time, so that a crash tells which it was. After a
+ * single death that is no more than a suspicion, and some are counted together, for a count costs a round trip. */
+static void mark_suspects(tide_consumer *consumer, int64_t now_us) {
+    tide_ledger *ledger = &consumer->ledger;
+    bool any = false;
+    while (ledger->suspect.count > 0) {
+        uint32_t slot = ledger->suspect.first;
+        tide_slot *s = &ledger->slots[slot];
+        bool first_time =
+            s->attempt - s->attempt_base <= 2 && consumer->options.retry.attempts_max > 3;
+        if (consumer->marking >= (first_time ? SUSPECTS_AT_ONCE : 1))
+            break;
+        s->suspected = true;
+        consumer->marking++;
+        tide__ledger_move(ledger, slot, TIDE_SLOT_MARKING);
+        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, s->attempt - s->attempt_base,
+                          now_us);
+        any = true;
+    }
+    if (!any)
+        return;
     consumer->settle_now = true;
     tide__settle_pump(consumer, now_us);
 }
@@ -491,14 +506,13 @@ bool tide_consumer_next(tide_consumer *consumer, int64_t now_us, tide_event *eve
         if (consumer->lease_suspect)
             return false;
     }
-    if (ledger->suspect.count > 0 && consumer->marking_slot == TIDE_SLOT_NONE)
-        mark_suspect(consumer, now_us);
+    if (ledger->suspect.count > 0)
+        mark_suspects(consumer, now_us);
     uint32_t slot = ledger->ready.first;
     if (slot == TIDE_SLOT_NONE)
         return false;
     tide_slot *s = &ledger->slots[slot];
-    if (consumer->marking_slot == slot)
-        consumer->marking_slot = TIDE_SLOT_NONE;
+    tide__unsuspect(consumer, s);
     tide__ledger_move(ledger, slot, TIDE_SLOT_RUNNING);
     s->handle = ++consumer->handle_serial << TIDE_SLOT_INDEX_BITS | slot;
     s->ran = true;
@@ -696,10 +710,12 @@ void tide__consumer_check(const tide_consumer *consumer) {
     }
     TIDE_ASSERT(flying == consumer->flying && fetches == consumer->fetches);
     TIDE_ASSERT(reserved == consumer->reserved && settles == consumer->settles);
-    uint32_t is_sent = 0;
+    uint32_t is_sent = 0, suspected = 0;
     for (uint32_t i = 0; i < ledger->capacity; i++) {
         const tide_slot *s = &ledger->slots[i];
         is_sent += s->queued == TIDE_QUEUE_SENT;
+        suspected += s->suspected;
+        TIDE_ASSERT(!s->suspected || s->state == TIDE_SLOT_MARKING || s->state == TIDE_SLOT_READY);
         if (s->verb != TIDE_VERB_NONE)
             TIDE_ASSERT(s->queued != TIDE_QUEUE_NONE);
         if (s->state == TIDE_SLOT_MARKING)
@@ -710,10 +726,7 @@ void tide__consumer_check(const tide_consumer *consumer) {
             TIDE_ASSERT(s->handle >> TIDE_SLOT_INDEX_BITS <= consumer->handle_serial);
     }
     TIDE_ASSERT(is_sent == sent);
-    if (consumer->marking_slot != TIDE_SLOT_NONE) {
-        uint8_t state = ledger->slots[consumer->marking_slot].state;
-        TIDE_ASSERT(state == TIDE_SLOT_MARKING || state == TIDE_SLOT_READY);
-    }
+    TIDE_ASSERT(suspected == consumer->marking);
     switch (consumer->state) {
     case TIDE_CONSUMER_STOPPED:
         TIDE_ASSERT(flying == 0 && ledger->counts[TIDE_SLOT_FREE] == ledger->capacity);

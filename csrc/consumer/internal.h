@@ -92,10 +92,11 @@ struct tide_consumer {
     int64_t look_due_us;
     bool look_wanted; /* something has arrived since the last look */
     uint8_t look_step;
-    bool loss_seen;  /* after a loss: whether the stream is another one has been looked at */
-    bool from_zero;  /* it is */
-    size_t estimate; /* bytes of one entry; 0 not known yet */
-    uint32_t sample; /* entries it comes from, at most `prefetch` */
+    bool look_denied; /* the user may not use XINFO: not asked again */
+    bool loss_seen;   /* after a loss: whether the stream is another one has been looked at */
+    bool from_zero;   /* it is */
+    size_t estimate;  /* bytes of one entry; 0 not known yet */
+    uint32_t sample;  /* entries it comes from, at most `prefetch` */
 
     /* leases and recovery */
     int64_t extend_due_us;
@@ -121,7 +122,8 @@ struct tide_consumer {
     tide_field *fields;
     size_t field_capacity;
     char *text;
-    uint32_t marking_slot; /* was SUSPECT: being counted, or counted and not handed out yet */
+    uint32_t
+        marking; /* slots that are `suspected`: being counted, or counted and not handed out yet */
 
     /* trouble */
     uint32_t trouble; /* bit for each gate whose last operation failed */
@@ -172,6 +174,12 @@ void tide__reading_group_lost(tide_consumer *consumer, const tide_error *error, 
 /* An error of what reading needs: waits, or parks. */
 void tide__reading_trouble(tide_consumer *consumer, const tide_error *error, int64_t now_us);
 void tide__reading_gone(tide_consumer *consumer, uint32_t count, int64_t now_us);
+
+/* The slot isn't one of those any more. */
+static inline void tide__unsuspect(tide_consumer *consumer, tide_slot *slot) {
+    consumer->marking -= slot->suspected;
+    slot->suspected = false;
+}
 
 /* ---- settlement.c ---- */
 /* The slot's settlement is wanted (or another one than before): into the queue. */

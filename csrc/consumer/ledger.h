@@ -58,6 +58,7 @@ typedef struct tide_slot {
     uint8_t dead_reason;             /* tide_dead_reason, when `dead` is NULL */
     bool lost;                       /* RUNNING, but another consumer has it now */
     bool ran;                        /* handed out at least once by this consumer */
+    bool suspected;                  /* was SUSPECT; MARKING or READY now */
     bool released;                   /* LIMBO: given back, so a recovery may rightly bring it */
 } tide_slot;
 

@@ -43,8 +43,7 @@ void tide__settle_want(tide_consumer *consumer, uint32_t slot, tide_settle_kind 
 void tide__settle_finish(tide_consumer *consumer, uint32_t slot, tide_settle_kind verb,
                          int64_t now_us) {
     tide_slot *s = &consumer->ledger.slots[slot];
-    if (consumer->marking_slot == slot)
-        consumer->marking_slot = TIDE_SLOT_NONE;
+    tide__unsuspect(consumer, s);
     tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SETTLING);
     if (verb == TIDE_SETTLE_ACK || verb == TIDE_SETTLE_RELEASE)
         tide__ledger_drop_entry(&consumer->ledger, slot);
@@ -72,8 +71,7 @@ void tide__settle_release(tide_consumer *consumer, uint32_t slot, int64_t now_us
 
 void tide__settle_drop(tide_consumer *consumer, uint32_t slot) {
     tide_slot *s = &consumer->ledger.slots[slot];
-    if (consumer->marking_slot == slot)
-        consumer->marking_slot = TIDE_SLOT_NONE;
+    tide__unsuspect(consumer, s);
     if (s->queued == TIDE_QUEUE_SENT) {
         s->verb = TIDE_VERB_NONE;
         tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SETTLING);
@@ -267,8 +265,7 @@ static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind v
         if (!found) { /* settled or claimed by somebody else in the meantime */
             if (s->state != TIDE_SLOT_SETTLING)
                 consumer->stats.lost_lease++;
-            if (consumer->marking_slot == slot)
-                consumer->marking_slot = TIDE_SLOT_NONE;
+            tide__unsuspect(consumer, s);
             tide__ledger_free(ledger, slot);
             return;
         }
