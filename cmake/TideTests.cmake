@@ -5,6 +5,12 @@ set(spec ${CMAKE_CURRENT_SOURCE_DIR}/spec)
 set(libraries tide_flags tide_headers tidemill_static PkgConfig::TIDE_HIREDIS SQLite::SQLite3 OpenSSL::SSL
     OpenSSL::Crypto Threads::Threads m)
 
+# Against hanging, not for speed.
+set(test_seconds 600)
+if(TIDE_SANITIZE)
+  set(test_seconds 1800)
+endif()
+
 function(tide_test name source)
   cmake_parse_arguments(arg "" "LABEL" "HELPERS;LIBRARIES" ${ARGN})
   add_executable(${name} ${source} ${arg_HELPERS})
@@ -13,7 +19,7 @@ function(tide_test name source)
   target_include_directories(${name} PRIVATE ${spec}/c ${spec}/c/support ${spec})
   target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} ${libraries} PkgConfig::TIDE_CMOCKA)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS "${arg_LABEL}")
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${test_seconds} LABELS "${arg_LABEL}")
 endfunction()
 
 # spec/c/<folder>/test_<name>.c -> test_<folder>_<name>; other .c files of the folder are linked into each of its tests,
@@ -92,7 +98,7 @@ foreach(source ${fuzz_sources})
       set(corpus ${spec}/fuzz/corpus/${short})
     endif()
     add_test(NAME ${name}_replay COMMAND ${name}_replay ${corpus} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
-    set_tests_properties(${name}_replay PROPERTIES TIMEOUT 300 LABELS fuzz)
+    set_tests_properties(${name}_replay PROPERTIES TIMEOUT ${test_seconds} LABELS fuzz)
   endif()
   if(TIDE_FUZZ)
     if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")

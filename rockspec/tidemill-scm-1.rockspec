@@ -25,4 +25,5 @@ build = {
     TIDE_ROCK_LUADIR = "$(LUADIR)",
     TIDE_ROCK_LIBDIR = "$(LIBDIR)",
   },
+  install = { bin = { tidemill = "rockspec/command.lua" } },
 }

@@ -96,11 +96,12 @@ else
     copy=$prefix/copy
     mkdir -p "$copy"
     (cd "$ROOT" && tar -cf - --exclude=./build --exclude='./build-*' --exclude=./.git .) | tar -xf - -C "$copy"
-    printf 'rocks_provided = { ["lua-cjson"] = "2.1.0-1", argparse = "0.7.1-1" }\nrocks_servers = {}\n' >"$prefix/rocks.lua"
     rock() { # LUA VERSION INCDIR
+        printf 'rocks_provided = { ["lua-cjson"] = "2.1.0-1", argparse = "0.7.1-1" }\nrocks_servers = {}\nlua_interpreter = "%s"\n' \
+            "$1" >"$prefix/rocks.lua"
         (cd "$copy" && rm -rf build.luarocks && LUAROCKS_CONFIG="$prefix/rocks.lua" luarocks --lua-version "$2" \
             --tree "$prefix/rocks-$1" make rockspec/tidemill-scm-1.rockspec LUA_INCDIR="$3") &&
-            lua_round_trip "$1" "$2" "$prefix/rocks-$1"
+            lua_round_trip "$1" "$2" "$prefix/rocks-$1" && "$prefix/rocks-$1/bin/tidemill" version
     }
     try 'luarocks make, Lua 5.4' rock lua5.4 5.4 "$(pkg-config --variable=includedir lua5.4)/lua5.4"
     try 'luarocks make, LuaJIT' rock luajit 5.1 "$(pkg-config --variable=includedir luajit)"
