@@ -266,11 +266,12 @@ function figures.tick()
   local bus = open()
   local topic = bus:topic(stream)
   local sent, running = 0, 4
+  local events = make_batch(1, batch)
   for _ = 1, 4 do
     bus:spawn(function()
       while sent < count do
         sent = sent + batch
-        local _, failures = topic:publish_batch(make_batch(sent, batch))
+        local _, failures = topic:publish_batch(events)
         if failures ~= 0 then fail "a batch failed" end
       end
       running = running - 1

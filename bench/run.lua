@@ -287,7 +287,7 @@ figures = {
     goal = "<= 1.2",
     measure = single(function()
       fresh_file()
-      return ours("lua5.4", "tick", file_url(), events(200000), 100)
+      return ours("lua5.4", "tick", file_url(), events(1000000), 100)
     end, function(result) return result.p999_ms end) },
   { name = "size", group = "embedded", title = "file size / payload bytes", unit = "x", goal = "<= 1.8", once = true,
     measure = single(function()

@@ -51,7 +51,7 @@ local function turn(bus)
   local order = bus.order
   local count = #order
   bus.budget = TURN_EVENTS
-  busy = scheduler:resume_ready() or busy
+  busy = scheduler:resume_ready(bus.deadline) or busy
   if count == 0 then
     return busy
   end
@@ -248,6 +248,9 @@ local function tick(bus, seconds, wait)
       return true
     end
     ok, err = scheduler:poll(busy and 0 or left)
+    if ok and handle:now() >= deadline then
+      return true -- what came with the last of the time is for the next tick
+    end
   end
   return nil, err
 end

@@ -90,9 +90,24 @@ function methods:is_inside()
   return thread ~= nil and self.threads[thread] == true
 end
 
---- Resumes what is ready.
+-- Those of `ready` that had no turn come before what became ready meanwhile.
+local function put_first(self, ready, first, last)
+  local kept, count = {}, 0
+  for i = first, last do
+    count = count + 1
+    kept[count] = ready[i]
+  end
+  for i = 1, self.ready_count do
+    count = count + 1
+    kept[count] = self.ready[i]
+  end
+  self.ready, self.ready_count = kept, count
+end
+
+--- Resumes what is ready; at least one, and no more of them once the deadline has passed.
+---@param deadline number?  µs of the core's clock; default none
 ---@return boolean whether anything was
-function methods:resume_ready()
+function methods:resume_ready(deadline)
   local count = self.ready_count
   if count == 0 then
     return false
@@ -100,8 +115,11 @@ function methods:resume_ready()
   local ready = self.ready
   self.ready, self.ready_count = {}, 0
   for i = 1, count do
-    local thread = ready[i]
-    step(self, thread)
+    step(self, ready[i])
+    if deadline and i < count and self.core:now() >= deadline then
+      put_first(self, ready, i + 1, count)
+      break
+    end
   end
   return true
 end

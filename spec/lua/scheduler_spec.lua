@@ -32,6 +32,26 @@ describe("the scheduler", function()
     assert.is_false(made:is_inside())
   end)
 
+  it("leaves what has had no turn by the deadline to the next one, in its order", function()
+    local steps = {}
+    for n = 1, 3 do
+      made:start(function()
+        coroutine.yield "whatever"
+        steps[#steps + 1] = n
+      end)
+    end
+    local passed = bus.core:now() - 1
+    made:resume_ready(passed)
+    assert.same({ 1 }, steps)
+    made:start(function()
+      coroutine.yield "whatever"
+      steps[#steps + 1] = 4
+    end)
+    made:resume_ready(passed)
+    made:resume_ready()
+    assert.same({ 1, 2, 3, 4 }, steps)
+  end)
+
   it("resumes what gives way in the next turn", function()
     local steps = {}
     made:start(function(name)
