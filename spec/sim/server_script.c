@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What it is: the server-side scripts of broker/redis, each as C of the same effect; strings, sets and hashes as they need them.
+ * What it is not: a Lua interpreter: other scripts are refused.
+ * Invariants: what a script refuses it refuses before its first write.
+ */
+#include "server_data.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- strings, sets and hashes, as the scripts need them ---- */
+
+void sim__set_text(sim_server *server, tide_str key, tide_str value, int64_t ttl_ms) {
+    object *o = sim__find(server, key);
+    if (o != NULL)
+        sim__object_clear(o);
+    if (o == NULL)
+        o = sim__make(server, key, KIND_STRING);
+    o->kind = KIND_STRING;
+    o->text = sim__copy_text(value);
+    o->text_len = value.len;
+    o->expires_ms = ttl_ms > 0 ? server->now_ms + ttl_ms : 0;
+    server->dirty++;
+}
+
+bool sim__get_text(sim_server *server, tide_str key, tide_str *value) {
+    object *o = sim__find(server, key);
+    if (o == NULL || o->kind != KIND_STRING)
+        return false;
+    *value = (tide_str){o->text, o->text_len};
+    return true;
+}
+
+static member *member_of(object *o, tide_str name) {
+    for (size_t i = 0; o != NULL && i < o->member_count; i++)
+        if (tide_str_equal((tide_str){o->members[i].name, o->members[i].name_len}, name))
+            return &o->members[i];
+    return NULL;
+}
+
+static bool member_before(const member *a, const member *b) {
+    if (a->score != b->score)
+        return a->score < b->score;
+    return tide_str_compare((tide_str){a->name, a->name_len}, (tide_str){b->name, b->name_len}) < 0;
+}
+
+static void member_set(sim_server *server, tide_str key, kind k, tide_str name, double score,
+                       tide_str value) {
+    object *o = sim__find(server, key);
+    if (o == NULL)
+        o = sim__make(server, key, k);
+    member *old = member_of(o, name);
+    member made = {.score = score, .value = sim__copy_text(value), .value_len = value.len};
+    if (old != NULL) {
+        made.name = old->name;
+        made.name_len = old->name_len;
+        free(old->value);
+        memmove(old, old + 1, (o->member_count - (size_t)(old - o->members) - 1) * sizeof *old);
+        o->member_count--;
+    } else {
+        made.name = sim__copy_text(name);
+        made.name_len = name.len;
+        o->members = sim__grab(o->members, (o->member_count + 1) * sizeof *o->members);
+    }
+    size_t at = o->member_count++;
+    while (at > 0 && member_before(&made, &o->members[at - 1])) {
+        o->members[at] = o->members[at - 1];
+        at--;
+    }
+    o->members[at] = made;
+}
+
+static bool member_drop(sim_server *server, tide_str key, tide_str name) {
+    object *o = sim__find(server, key);
+    member *m = member_of(o, name);
+    if (m == NULL)
+        return false;
+    free(m->name);
+    free(m->value);
+    memmove(m, m + 1, (o->member_count - (size_t)(m - o->members) - 1) * sizeof *m);
+    if (--o->member_count == 0)
+        sim__delete_key(server, key);
+    return true;
+}
+
+/* ---- scripts ---- */
+
+bool sim__refuses_memory(const sim_server *server, bytes *out) {
+    if (server->trouble != SIM_TROUBLE_OOM)
+        return false;
+    sim__reply_error(out, "OOM command not allowed when used memory > 'maxmemory'.");
+    return true;
+}
+
+/* The group, or the error that XPENDING gives. */
+static group *script_group(sim_server *server, tide_str key, tide_str name, stream **s,
+                           bytes *out) {
+    if (!sim__find_stream(server, key, s, out))
+        return NULL;
+    group *g = sim__find_group(*s, name);
+    if (g == NULL)
+        sim__reply_no_group(out, key, name);
+    return g;
+}
+
+static void script_dedupe(sim_server *server, const tide_str *keys, size_t key_count,
+                          const tide_str *argv, bytes *out) {
+    int64_t window = 0;
+    tide_i64_parse(argv[0], &window);
+    size_t at = 3;
+    sim__reply_array(out, (key_count - 1) * 2);
+    for (size_t i = 1; i < key_count; i++) {
+        uint64_t count = 0;
+        tide_u64_parse(argv[at], &count);
+        tide_str there;
+        if (sim__get_text(server, keys[i], &there)) {
+            sim__reply_str(out, there);
+            sim__reply_int(out, 1);
+        } else if (server->trouble == SIM_TROUBLE_OOM) {
+            sim__refuses_memory(server, out);
+            sim__reply_int(out, 0);
+        } else {
+            tide_str args[80];
+            size_t n = 0;
+            if (argv[1].len > 0) {
+                args[n++] = TIDE_STR("MAXLEN");
+                args[n++] = argv[1];
+                args[n++] = argv[2];
+            }
+            args[n++] = TIDE_STR("*");
+            for (uint64_t k = 0; k < count && n < 80; k++)
+                args[n++] = argv[at + 1 + k];
+            bytes one = {0};
+            if (sim__add_entry(server, keys[0], args, n, &one)) {
+                char *line = (char *)memchr(one.data, '\n', one.size) + 1;
+                sim__set_text(server, keys[i],
+                              (tide_str){line, (size_t)(one.data + one.size - 2 - line)}, window);
+            }
+            sim__put(out, one.data, one.size);
+            free(one.data);
+            sim__reply_int(out, 0);
+        }
+        at += 1 + (size_t)count;
+    }
+}
+
+static void script_append(sim_server *server, const tide_str *keys, const tide_str *argv,
+                          size_t argc, bytes *out) {
+    uint64_t version = 0;
+    tide_str text;
+    stream *s;
+    if (sim__get_text(server, keys[1], &text)) {
+        tide_u64_parse(text, &version);
+    } else if (!sim__find_stream(server, keys[0], &s, out)) {
+        return;
+    } else if (s != NULL) {
+        version = s->count;
+    }
+    uint64_t wanted = 0;
+    bool wrong = (sim__is(argv[0], "no_stream") && version != 0) ||
+                 (sim__is(argv[0], "exists") && version == 0) ||
+                 (argv[0].data[0] == '=' &&
+                  (!tide_u64_parse((tide_str){argv[0].data + 1, argv[0].len - 1}, &wanted) ||
+                   wanted != version));
+    if (wrong) {
+        sim__reply_array(out, 2);
+        sim__reply_int(out, 0);
+        sim__reply_int(out, (int64_t)version);
+        return;
+    }
+    if (sim__refuses_memory(server, out))
+        return;
+    bytes ids = {0};
+    size_t number = 0;
+    for (size_t at = 3; at < argc;) {
+        uint64_t count = 0;
+        tide_u64_parse(argv[at], &count);
+        char digits[TIDE_U64_DIGITS_MAX];
+        tide_str args[80];
+        size_t n = 0;
+        if (argv[1].len > 0) {
+            args[n++] = TIDE_STR("MAXLEN");
+            args[n++] = argv[1];
+            args[n++] = argv[2];
+        }
+        args[n++] = TIDE_STR("*");
+        for (uint64_t k = 0; k < count && n < 70; k++)
+            args[n++] = argv[at + 1 + k];
+        args[n++] = TIDE_STR("version");
+        args[n++] = (tide_str){digits, tide_u64_format(digits, ++version)};
+        sim__add_entry(server, keys[0], args, n, &ids);
+        number++;
+        at += 1 + (size_t)count;
+    }
+    char digits[TIDE_U64_DIGITS_MAX];
+    sim__set_text(server, keys[1], (tide_str){digits, tide_u64_format(digits, version)}, 0);
+    sim__reply_array(out, 2 + number);
+    sim__reply_int(out, 1);
+    sim__reply_int(out, (int64_t)version);
+    sim__put(out, ids.data, ids.size);
+    free(ids.data);
+}
+
+static void script_schedule(sim_server *server, const tide_str *keys, const tide_str *argv,
+                            size_t argc, bytes *out) {
+    if (sim__refuses_memory(server, out))
+        return;
+    int64_t due = 0, window = 0;
+    tide_i64_parse(argv[1], &due);
+    tide_i64_parse(argv[2], &window);
+    if (sim__is(argv[0], "in"))
+        due += server->now_ms;
+    sim__reply_array(out, (argc - 3) / 2);
+    for (size_t i = 3; i + 1 < argc; i += 2) {
+        tide_str key = window > 0 ? keys[2 + (i - 3) / 2] : (tide_str){NULL, 0};
+        bool hit = (window > 0 && sim__find(server, key) != NULL) ||
+                   member_of(sim__find(server, keys[0]), argv[i]) != NULL;
+        if (!hit) {
+            member_set(server, keys[0], KIND_ZSET, argv[i], (double)due, (tide_str){"", 0});
+            member_set(server, keys[1], KIND_HASH, argv[i], 0, argv[i + 1]);
+            if (window > 0)
+                sim__set_text(server, key, TIDE_STR("0-0"),
+                              window + (due > server->now_ms ? due - server->now_ms : 0));
+        }
+        sim__reply_int(out, hit);
+    }
+}
+
+static uint32_t read_u32(const char *at) {
+    const unsigned char *u = (const unsigned char *)at;
+    return (uint32_t)u[0] | (uint32_t)u[1] << 8 | (uint32_t)u[2] << 16 | (uint32_t)u[3] << 24;
+}
+
+static void script_promote(sim_server *server, const tide_str *keys, const tide_str *argv,
+                           bytes *out) {
+    int64_t most = 0;
+    tide_i64_parse(argv[0], &most);
+    int64_t moved = 0;
+    object *set = sim__find(server, keys[1]);
+    if (set != NULL && set->member_count > 0 && set->members[0].score <= (double)server->now_ms &&
+        sim__refuses_memory(server, out))
+        return;
+    while (moved < most && (set = sim__find(server, keys[1])) != NULL &&
+           set->members[0].score <= (double)server->now_ms) {
+        tide_str name = {set->members[0].name, set->members[0].name_len};
+        member *packed = member_of(sim__find(server, keys[2]), name);
+        if (packed != NULL) {
+            uint32_t count = read_u32(packed->value);
+            const char *at = packed->value + 4;
+            tide_str *args = sim__grab(NULL, (count + 1) * sizeof *args);
+            for (uint32_t i = 0; i < count; i++) {
+                uint32_t len = read_u32(at);
+                args[i] = (tide_str){at + 4, len};
+                at += 4 + len;
+            }
+            bytes ignored = {0};
+            bool added = sim__add_entry(server, keys[0], args, count, &ignored);
+            free(args);
+            if (!added) {
+                sim__put(out, ignored.data, ignored.size);
+                free(ignored.data);
+                return;
+            }
+            free(ignored.data);
+        }
+        char *kept = sim__copy_text(name);
+        name.data = kept;
+        member_drop(server, keys[1], name);
+        member_drop(server, keys[2], name);
+        free(kept);
+        moved++;
+    }
+    set = sim__find(server, keys[1]);
+    int64_t wait = -1;
+    if (set != NULL) {
+        wait = (int64_t)set->members[0].score - server->now_ms;
+        if (wait < 0)
+            wait = 0;
+    }
+    sim__reply_array(out, 2);
+    sim__reply_int(out, moved);
+    sim__reply_int(out, wait);
+}
+
+static void script_dead(sim_server *server, const tide_str *keys, const tide_str *argv, size_t argc,
+                        bytes *out) {
+    stream *s;
+    group *g = script_group(server, keys[0], argv[0], &s, out);
+    tide_id id;
+    if (g == NULL || !tide_id_parse(argv[1], 0, &id))
+        return;
+    if (sim__find_pending(g, id) == NULL) {
+        sim__reply_int(out, 0);
+        return;
+    }
+    if (sim__refuses_memory(server, out))
+        return;
+    tide_str *args = sim__grab(NULL, argc * sizeof *args);
+    args[0] = TIDE_STR("*");
+    memcpy(args + 1, argv + 2, (argc - 2) * sizeof *args);
+    bytes added = {0};
+    if (sim__add_entry(server, keys[1], args, argc - 1, &added)) {
+        sim__ack(s, argv[0], id);
+        sim__reply_int(out, 1);
+    } else {
+        sim__put(out, added.data, added.size);
+    }
+    free(added.data);
+    free(args);
+}
+
+static void script_delay(sim_server *server, const tide_str *keys, const tide_str *argv,
+                         bytes *out) {
+    stream *s;
+    group *g = script_group(server, keys[0], argv[0], &s, out);
+    tide_id id;
+    if (g == NULL || !tide_id_parse(argv[1], 0, &id))
+        return;
+    if (sim__find_pending(g, id) == NULL) {
+        sim__reply_int(out, 0);
+        return;
+    }
+    if (sim__refuses_memory(server, out))
+        return;
+    int64_t delay = 0;
+    tide_i64_parse(argv[3], &delay);
+    member_set(server, keys[1], KIND_ZSET, argv[2], (double)(server->now_ms + delay),
+               (tide_str){"", 0});
+    member_set(server, keys[2], KIND_HASH, argv[2], 0, argv[4]);
+    sim__ack(s, argv[0], id);
+    sim__reply_int(out, 1);
+}
+
+static void script_own(sim_server *server, const tide_str *keys, const tide_str *argv, size_t argc,
+                       bytes *out) {
+    stream *s;
+    group *g = script_group(server, keys[0], argv[0], &s, out);
+    if (g == NULL)
+        return;
+    uint32_t consumer = UINT32_MAX;
+    sim__find_consumer(g, argv[1], &consumer);
+    sim__reply_array(out, (argc - 2) / 3);
+    for (size_t i = 2; i + 2 < argc; i += 3) {
+        tide_id id = {0, 0};
+        uint64_t count = 0;
+        tide_id_parse(argv[i + 1], 0, &id);
+        tide_u64_parse(argv[i + 2], &count);
+        pending *p = sim__find_pending(g, id);
+        bool own = p != NULL && p->consumer == consumer;
+        if (own && sim__find_entry(s, id) == NULL) {
+            sim__drop_pending(g, p);
+        } else if (own) {
+            p->time_ms = server->now_ms - (sim__is(argv[i], "release") ? 86400000 : 0);
+            p->count = (uint32_t)count;
+        }
+        sim__reply_int(out, own);
+    }
+}
+
+static void script_extend(sim_server *server, const tide_str *keys, const tide_str *argv,
+                          size_t argc, bytes *out) {
+    stream *s;
+    group *g = script_group(server, keys[0], argv[0], &s, out);
+    if (g == NULL)
+        return;
+    uint32_t consumer = UINT32_MAX;
+    sim__find_consumer(g, argv[1], &consumer);
+    bytes lost = {0};
+    size_t number = 0;
+    for (size_t i = 2; i < argc; i++) {
+        tide_id id = {0, 0};
+        tide_id_parse(argv[i], 0, &id);
+        pending *p = sim__find_pending(g, id);
+        bool own = p != NULL && p->consumer == consumer;
+        if (own && sim__find_entry(s, id) == NULL) {
+            sim__drop_pending(g, p);
+            own = false;
+        }
+        if (own) {
+            p->time_ms = server->now_ms;
+        } else {
+            sim__reply_str(&lost, argv[i]);
+            number++;
+        }
+    }
+    sim__reply_array(out, number);
+    sim__put(out, lost.data, lost.size);
+    free(lost.data);
+}
+
+static void script_gone(sim_server *server, const tide_str *keys, const tide_str *argv,
+                        bytes *out) {
+    stream *s;
+    group *g = script_group(server, keys[0], argv[0], &s, out);
+    if (g == NULL)
+        return;
+    uint32_t consumer = UINT32_MAX;
+    sim__find_consumer(g, argv[1], &consumer);
+    tide_id low, high;
+    uint64_t most = 0;
+    tide_u64_parse(argv[4], &most);
+    if (!sim__parse_bound(argv[2], false, &low, out) ||
+        !sim__parse_bound(argv[3], true, &high, out))
+        return;
+    bytes rows = {0};
+    size_t number = 0;
+    for (size_t k = sim__pending_at(g, low); k < g->count && number < most; k++) {
+        if (tide_id_compare(g->list[k].id, high) > 0)
+            break;
+        if (g->list[k].consumer != consumer || sim__find_entry(s, g->list[k].id) != NULL)
+            continue;
+        sim__reply_id(&rows, g->list[k].id);
+        sim__reply_int(&rows, g->list[k].count);
+        number++;
+    }
+    sim__reply_array(out, number * 2);
+    sim__put(out, rows.data, rows.size);
+    free(rows.data);
+}
+
+void sim__cmd_eval(sim_server *server, const tide_str *args, size_t count, bytes *out,
+                   bool by_text) {
+    uint64_t key_count;
+    if (count < 3 || !tide_u64_parse(args[2], &key_count) || key_count > count - 3) {
+        sim__reply_error(out, SIM_NOT_INTEGER);
+        return;
+    }
+    redis_script script = SCRIPT_NONE;
+    for (int i = 1; i < SCRIPT_COUNT; i++) {
+        tide_str name =
+            by_text ? redis_script_text((redis_script)i) : redis_script_sha1((redis_script)i);
+        if (tide_str_equal(name, args[1]))
+            script = (redis_script)i;
+    }
+    if (script == SCRIPT_NONE && by_text) {
+        sim__reply_error(out, "ERR the simulated server doesn't know this script");
+        return;
+    }
+    if (!by_text && (script == SCRIPT_NONE || !server->known[script])) {
+        sim__reply_error(out, "NOSCRIPT No matching script. Please use EVAL.");
+        return;
+    }
+    server->known[script] = true;
+    const tide_str *keys = args + 3;
+    const tide_str *argv = keys + key_count;
+    size_t argc = count - 3 - (size_t)key_count;
+    switch (script) {
+    case SCRIPT_DEDUPE: script_dedupe(server, keys, (size_t)key_count, argv, out); break;
+    case SCRIPT_APPEND: script_append(server, keys, argv, argc, out); break;
+    case SCRIPT_SCHEDULE: script_schedule(server, keys, argv, argc, out); break;
+    case SCRIPT_CANCEL:
+        sim__reply_int(out, member_drop(server, keys[0], argv[0]));
+        member_drop(server, keys[1], argv[0]);
+        break;
+    case SCRIPT_PROMOTE: script_promote(server, keys, argv, out); break;
+    case SCRIPT_DEAD: script_dead(server, keys, argv, argc, out); break;
+    case SCRIPT_DELAY: script_delay(server, keys, argv, out); break;
+    case SCRIPT_OWN: script_own(server, keys, argv, argc, out); break;
+    case SCRIPT_EXTEND: script_extend(server, keys, argv, argc, out); break;
+    case SCRIPT_GONE: script_gone(server, keys, argv, out); break;
+    default: sim__reply_error(out, "ERR the simulated server doesn't do this script"); break;
+    }
+}
