@@ -70,89 +70,10 @@ enum {
     PAUSE_MS_MAX_CONNECTION = 1000, /* the adapter has its own pauses between connections */
     PARK_MS = 5000,
     SUSPECTS_AT_ONCE = 16,
-    LOG_INTERVAL_US = 1000000,
-    TIME_MS_MAX = 1 << 30 /* durations: 12 days; keeps sums in range */
+    LOG_INTERVAL_US = 1000000
 };
 
-/* ---- options ---- */
-
-static tide_status refuse(tide_error *error, const char *name, const char *want) {
-    return tide_error_set(error, TIDE_OPTION, "subscription option %s must be %s", name, want);
-}
-
-static tide_status check_name(tide_error *error, const char *name, tide_str value) {
-    if (value.len == 0 || value.len > TIDE_NAME_MAX)
-        return tide_error_set(error, TIDE_OPTION, "subscription option %s must have 1 to %d bytes",
-                              name, TIDE_NAME_MAX);
-    return TIDE_OK;
-}
-
-static tide_status check_ms(tide_error *error, const char *name, int64_t value, int64_t least) {
-    if (value < least || value > TIME_MS_MAX)
-        return tide_error_set(error, TIDE_OPTION, "subscription option %s must be %lld to %d ms",
-                              name, (long long)least, TIME_MS_MAX);
-    return TIDE_OK;
-}
-
-static tide_status check_options(const tide_consumer_options *o, tide_error *error) {
-    tide_status status;
-    if ((status = check_name(error, "stream", o->stream)) != TIDE_OK ||
-        (status = check_name(error, "group", o->group)) != TIDE_OK ||
-        (status = check_name(error, "consumer", o->consumer)) != TIDE_OK)
-        return status;
-    tide_id id;
-    if (o->start.len > 0 && !tide_str_equal(o->start, TIDE_STR("$")) &&
-        !tide_id_parse(o->start, 0, &id))
-        return refuse(error, "start", "\"0\", \"$\" or an id");
-    if (o->dead_letters.len > TIDE_NAME_MAX + 8)
-        return refuse(error, "dead_letters", "shorter");
-    if (o->prefetch < 1 || o->prefetch > TIDE_PREFETCH_MAX)
-        return tide_error_set(error, TIDE_OPTION, "subscription option prefetch must be 1 to %d",
-                              TIDE_PREFETCH_MAX);
-    if (o->prefetch_bytes < 1)
-        return refuse(error, "prefetch_bytes", "1 or more");
-    if ((status = check_ms(error, "lease_ms", o->lease_ms, 10)) != TIDE_OK ||
-        (status = check_ms(error, "recover_ms", o->recover_ms, 0)) != TIDE_OK ||
-        (status = check_ms(error, "block_ms", o->block_ms, 1)) != TIDE_OK ||
-        (status = check_ms(error, "settle_ms", o->settle_ms, 0)) != TIDE_OK ||
-        (status = check_ms(error, "delay_move_ms", o->delay_move_ms, 0)) != TIDE_OK ||
-        (status = check_ms(error, "promote_ms", o->promote_ms, 1)) != TIDE_OK ||
-        (status = check_ms(error, "retry.delay_ms", o->retry.delay_ms, 0)) != TIDE_OK)
-        return status;
-    if (o->retry.delay_ms_max < 0)
-        return refuse(error, "retry.delay_ms_max", "0 or more");
-    if (!(o->retry.factor >= 0) || !(o->retry.jitter >= 0 && o->retry.jitter <= 1))
-        return refuse(error, "retry", "a factor of 0 or more and a jitter of 0 to 1");
-    return TIDE_OK;
-}
-
 /* ---- life ---- */
-
-static tide_status copy_options(tide_consumer *c, const tide_consumer_options *from) {
-    tide_consumer_options *o = &c->options;
-    *o = *from;
-    o->stream = o->group = o->consumer = o->start = o->dead_letters = (tide_str){NULL, 0};
-    tide_status status = tide_str_copy(&c->alloc, from->stream, &o->stream);
-    if (status == TIDE_OK)
-        status = tide_str_copy(&c->alloc, from->group, &o->group);
-    if (status == TIDE_OK)
-        status = tide_str_copy(&c->alloc, from->consumer, &o->consumer);
-    if (status == TIDE_OK)
-        status =
-            tide_str_copy(&c->alloc, from->start.len > 0 ? from->start : TIDE_STR("0"), &o->start);
-    if (status != TIDE_OK)
-        return status;
-    char derived[TIDE_NAME_MAX + 16];
-    tide_str dead = from->dead_letters;
-    if (dead.len == 0)
-        dead = (tide_str){derived, tide_derived_key(derived, from->stream, TIDE_STR("dlq"))};
-    status = tide_str_copy(&c->alloc, dead, &o->dead_letters);
-    if (o->recover_ms == 0)
-        o->recover_ms = o->lease_ms / 3 > 0 ? o->lease_ms / 3 : 1;
-    if (!tide_id_parse(o->start, 0, &c->checkpoint))
-        c->checkpoint = (tide_id){0, 0};
-    return status;
-}
 
 enum { FIELDS_AT_FIRST = 256, SETTLE_FLIGHTS = TIDE_FLIGHT_COUNT - TIDE_FLIGHT_SETTLE };
 enum { TEXT_SIZE = 64 * TIDE_FIELD_TEXT_MAX };
@@ -160,7 +81,7 @@ enum { TEXT_SIZE = 64 * TIDE_FIELD_TEXT_MAX };
 tide_status tide_consumer_create(tide_consumer **consumer, uint32_t number,
                                  const tide_consumer_options *options, tide_broker *broker,
                                  const tide_env *env, tide_error *error) {
-    tide_status status = check_options(options, error);
+    tide_status status = tide__options_check(options, error);
     if (status != TIDE_OK)
         return status;
     tide_allocator alloc = tide_allocator_or_default(env->allocator);
@@ -179,7 +100,7 @@ tide_status tide_consumer_create(tide_consumer **consumer, uint32_t number,
     c->settle_full = options->prefetch / 4 > 0 ? options->prefetch / 4 : 1;
     if (c->settle_full > c->settle_max)
         c->settle_full = c->settle_max;
-    status = copy_options(c, options);
+    status = tide__options_copy(c, options);
     if (status == TIDE_OK)
         status = tide__ledger_init(&c->ledger, &c->alloc, slots);
     if (status == TIDE_OK) {
@@ -217,11 +138,7 @@ void tide_consumer_destroy(tide_consumer *consumer) {
     tide_free(&alloc, c->sent, (size_t)c->settle_max * SETTLE_FLIGHTS * sizeof *c->sent);
     tide_free(&alloc, c->text, TEXT_SIZE);
     tide_free(&alloc, c->fields, c->field_capacity * sizeof *c->fields);
-    tide_str_free(&alloc, &c->options.stream);
-    tide_str_free(&alloc, &c->options.group);
-    tide_str_free(&alloc, &c->options.consumer);
-    tide_str_free(&alloc, &c->options.start);
-    tide_str_free(&alloc, &c->options.dead_letters);
+    tide__options_free(c);
     tide_free(&alloc, c, sizeof *c);
 }
 
@@ -562,8 +479,8 @@ static void fail(tide_consumer *consumer, uint32_t slot, const tide_verdict *ver
         delay_ms = verdict->kind == TIDE_VERDICT_NACK
                        ? 0
                        : tide_backoff_delay_ms(policy, s->attempt, tide_prng_unit(&consumer->prng));
-    if (delay_ms > TIME_MS_MAX)
-        delay_ms = TIME_MS_MAX;
+    if (delay_ms > TIDE_CONSUMER_MS_MAX)
+        delay_ms = TIDE_CONSUMER_MS_MAX;
     if (consumer->state == TIDE_CONSUMER_STOPPING && delay_ms < consumer->options.delay_move_ms) {
         s->attempt++; /* this one counts; somebody else makes the next */
         tide__settle_release(consumer, slot, now_us);

@@ -134,6 +134,16 @@ struct tide_consumer {
     tide_consumer_stats stats; /* the counters in it */
 };
 
+/* Longest duration of an option or a delay: 12 days; keeps sums in range. */
+enum { TIDE_CONSUMER_MS_MAX = 1 << 30 };
+
+/* ---- options.c ---- */
+/* TIDE_OK, or TIDE_OPTION with the option's name in `error`. */
+tide_status tide__options_check(const tide_consumer_options *options, tide_error *error);
+/* TIDE_OK or TIDE_ENOMEM; in both cases tide__options_free gives back what there is. */
+tide_status tide__options_copy(tide_consumer *consumer, const tide_consumer_options *from);
+void tide__options_free(tide_consumer *consumer);
+
 /* ---- consumer.c ---- */
 void tide__consumer_set_state(tide_consumer *consumer, tide_consumer_state state);
 /* Does all that is due and possible. */

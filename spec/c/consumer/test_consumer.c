@@ -185,7 +185,7 @@ static void test_options_are_checked(void **state) {
     tide_allocator alloc = tide_allocator_default();
     fake_broker_init(&fake, &alloc);
     tide_env env = {0};
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 9; i++) {
         tide_consumer_options o = options_of(10);
         if (i == 0)
             o.stream.len = 0;
@@ -203,6 +203,8 @@ static void test_options_are_checked(void **state) {
             o.block_ms = 0; /* never block for ever */
         if (i == 7)
             o.prefetch = 100001;
+        if (i == 8)
+            o.dead_letters = o.stream;
         tide_consumer *made = NULL;
         tide_error error;
         assert_int_equal(tide_consumer_create(&made, 1, &o, &fake.base, &env, &error), TIDE_OPTION);
