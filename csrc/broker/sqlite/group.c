@@ -256,28 +256,30 @@ tide_status tide__sq_do_fetch(tide__sq_store *store, tide__sq_work *work) {
 
 /* ---- settling ---- */
 
-static tide_status exists_pending(tide__sq_store *store, int64_t group, tide_id id, bool *exists) {
+static tide_status owns_pending(tide__sq_store *store, int64_t group, int64_t member, tide_id id,
+                                bool *owns) {
     sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_PENDING_GET);
     if (statement == NULL)
         return store->failure.status;
     sqlite3_bind_int64(statement, 1, group);
     tide__sq_bind_id(statement, 2, id);
     int code = tide__sq_step(store, statement);
-    *exists = code == SQLITE_ROW;
+    *owns = code == SQLITE_ROW && sqlite3_column_int64(statement, 0) == member;
     sqlite3_reset(statement);
     return code == SQLITE_ROW || code == SQLITE_DONE ? TIDE_OK : store->failure.status;
 }
 
 /* Writes the fields elsewhere, then drops the pending entry. What can't be written stays pending. */
 static tide_status move_away(tide__sq_store *store, tide__sq_work *work, tide__sq_stream *stream,
-                             tide__sq_group *group, size_t i, tide_status *result) {
+                             tide__sq_group *group, const tide__sq_member *member, size_t i,
+                             tide_status *result) {
     const tide_op_settle *op = &work->op.as.settle;
     const tide_settlement *item = &op->items[i];
-    bool pending;
-    tide_status status = exists_pending(store, group->id, item->id, &pending);
+    bool owns;
+    tide_status status = owns_pending(store, group->id, member->id, item->id, &owns);
     if (status != TIDE_OK)
         return status;
-    if (!pending) /* somebody settled it already: done is done */
+    if (!owns) /* settled already, or claimed by a peer, whose verdict then counts */
         return TIDE_OK;
     if (item->kind == TIDE_SETTLE_DELAY) {
         int64_t delay_ms = item->delay_ms > 0 ? item->delay_ms : 0;
@@ -314,7 +316,7 @@ static tide_status move_away(tide__sq_store *store, tide__sq_work *work, tide__s
             tide__sq_touch_stream(store, dead);
     }
     if (status == TIDE_OK)
-        status = tide__sq_pending_drop(store, group->id, item->id, &pending);
+        status = tide__sq_pending_drop(store, group->id, item->id, &owns);
     return status;
 }
 
@@ -357,10 +359,10 @@ tide_status tide__sq_do_settle(tide__sq_store *store, tide__sq_work *work) {
             results[i] = item->kind == TIDE_SETTLE_ACK ? TIDE_OK : TIDE_NOGROUP;
         else if (item->kind == TIDE_SETTLE_ACK)
             status = tide__sq_pending_drop(store, group->id, item->id, &dropped);
-        else if (item->kind == TIDE_SETTLE_DEAD || item->kind == TIDE_SETTLE_DELAY)
-            status = move_away(store, work, stream, group, i, &results[i]);
-        else if (member == NULL)
+        else if (member == NULL) /* nobody of that name: it owns nothing */
             results[i] = item->kind == TIDE_SETTLE_ATTEMPT ? TIDE_NOTFOUND : TIDE_OK;
+        else if (item->kind == TIDE_SETTLE_DEAD || item->kind == TIDE_SETTLE_DELAY)
+            status = move_away(store, work, stream, group, member, i, &results[i]);
         else
             status = set_pending(store, group, member, item, &results[i]);
         if (results[i] != TIDE_OK && results[i] != TIDE_NOTFOUND)

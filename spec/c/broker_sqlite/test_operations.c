@@ -429,6 +429,45 @@ static void settles_each_in_its_way(void **state) {
                      TIDE_NOGROUP);
 }
 
+static void a_late_verdict_moves_nothing_that_a_peer_has_claimed(void **state) {
+    (void)state;
+    fill(2);
+    tide_batch *batch = fetch("slow", 2);
+    tide_id ids[2] = {tide_batch_entry(batch, 0)->id, tide_batch_entry(batch, 1)->id};
+    tide_batch_release(batch);
+    r.now_us += 60000000;
+    tide_batch_release(recover("peer", 30000));
+    const char *const consumers[] = {"slow", "never seen"};
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(
+            rig_settle(&r, "s", "g", consumers[i], settlement(TIDE_SETTLE_DEAD, ids[0])), TIDE_OK);
+        assert_int_equal(
+            rig_settle(&r, "s", "g", consumers[i], settlement(TIDE_SETTLE_DELAY, ids[1])), TIDE_OK);
+        assert_int_equal(
+            rig_settle(&r, "s", "g", consumers[i], settlement(TIDE_SETTLE_RELEASE, ids[0])),
+            TIDE_OK);
+        assert_int_equal(
+            rig_settle(&r, "s", "g", consumers[i], settlement(TIDE_SETTLE_ATTEMPT, ids[1])),
+            TIDE_NOTFOUND);
+    }
+    tide_op op = {.kind = TIDE_OP_EXTEND};
+    op.as.extend = (tide_op_extend){TIDE_STR("s"), TIDE_STR("g"), TIDE_STR("slow"), ids, 2};
+    assert_int_equal(rig_do(&r, op), TIDE_OK);
+    assert_int_equal(r.last.as.extend.lost_count, 2);
+    assert_string_equal(COMMAND(&r, "XLEN", "dlq"), "0");
+    assert_string_equal(COMMAND(&r, "ZCARD", "{s}:delayed"), "0");
+    char want[160];
+    snprintf(want, sizeof want, "[[\"%d-0\", \"peer\", 0, 2], [\"%d-1\", \"peer\", 0, 2]]",
+             RIG_WALL_MS + 1, RIG_WALL_MS + 1);
+    assert_string_equal(COMMAND(&r, "XPENDING", "s", "g", "-", "+", "10"), want);
+    assert_int_equal(rig_settle(&r, "s", "g", "peer", settlement(TIDE_SETTLE_DEAD, ids[0])),
+                     TIDE_OK);
+    assert_int_equal(rig_settle(&r, "s", "g", "peer", settlement(TIDE_SETTLE_DELAY, ids[1])),
+                     TIDE_OK);
+    assert_string_equal(COMMAND(&r, "XLEN", "dlq"), "1");
+    assert_string_equal(COMMAND(&r, "ZCARD", "{s}:delayed"), "1");
+}
+
 static void dead_letters_go_to_the_derived_stream_when_none_is_named(void **state) {
     (void)state;
     fill(1);
@@ -643,6 +682,7 @@ int main(void) {
         test(recovers_from_the_dead_and_extends_for_the_living),
         test(drops_what_is_gone_and_says_how_many),
         test(settles_each_in_its_way),
+        test(a_late_verdict_moves_nothing_that_a_peer_has_claimed),
         test(dead_letters_go_to_the_derived_stream_when_none_is_named),
         test(a_dead_letter_that_can_not_be_written_stays_pending),
         test(keeps_values_and_compares_them),
