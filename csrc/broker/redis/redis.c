@@ -436,20 +436,24 @@ static void broker_output_ack(tide_broker *base, uint32_t number, size_t size, i
         redis_link_output_ack(link, size);
 }
 
+/* What a link ended with says more than that another is on its way. */
 static tide_status broker_state(const tide_broker *base, tide_error *error) {
     const redis_broker *broker = (const redis_broker *)(const void *)base;
+    bool is_connecting = false;
     for (uint32_t i = 0; i < broker->link_count; i++) {
         const redis_link *link = broker->links[i];
         if (link == NULL || link->state == LINK_READY || link->role == LINK_SPARE ||
             link->state == LINK_CLOSED)
             continue;
-        if (link->error.status != TIDE_OK) {
-            if (error != NULL)
-                *error = link->error;
-            return link->error.status;
-        }
-        return tide_error_set(error, TIDE_DISCONNECTED, "connecting to %s", broker->place);
+        is_connecting = true;
+        if (link->error.status == TIDE_OK)
+            continue;
+        if (error != NULL)
+            *error = link->error;
+        return link->error.status;
     }
+    if (is_connecting)
+        return tide_error_set(error, TIDE_DISCONNECTED, "connecting to %s", broker->place);
     tide_error_clear(error);
     return TIDE_OK;
 }
