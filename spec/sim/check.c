@@ -48,12 +48,17 @@ void check_run(check *c, uint32_t index, const tide_event *event, uint32_t node,
         /* The server itself never lets a lease be taken before its end. So there must have been something that kept
          * it from being renewed. */
         int64_t since = now_us - e->run_us;
-        bool felt = c->last_fault_us > INT64_MIN && c->last_fault_us >= now_us - c->fault_lasts_us;
+        /* An ack takes the event away from whoever claimed it; a reject by then is the owner's only, who may keep it waiting for
+         * any time. */
+        int64_t claimed_us = e->plan == PLAN_REJECT ? e->run_us : now_us;
+        bool felt =
+            c->last_fault_us > INT64_MIN && c->last_fault_us >= claimed_us - c->fault_lasts_us;
         bool lease_over = felt && node != e->run_node;
+        /* A jump of the server's clock hands it to a peer, and another one, or the peer's release, hands it back. */
         if (felt && node == e->run_node)
-            lease_over = since >= c->lease_us;
-        /* A move to the delayed set takes the entry even from a peer that has claimed it meanwhile: the copy comes too. */
-        if (felt && e->failures > 0)
+            lease_over = since >= c->lease_us || c->last_clock_us >= e->run_us;
+        /* The peer that claimed it has moved it: whoever doesn't know that yet may hold the original beside the copy. */
+        if (felt && tide_id_compare(event->entry->id, e->run_id) != 0)
             lease_over = true;
         if (last_is_alive && !lease_over)
             check_fail(c,
@@ -65,6 +70,7 @@ void check_run(check *c, uint32_t index, const tide_event *event, uint32_t node,
     }
     e->runs++;
     e->run_us = now_us;
+    e->run_id = event->entry->id;
     e->run_node = node;
     e->run_life = life;
     e->run_going = true;

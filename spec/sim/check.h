@@ -44,6 +44,7 @@ typedef struct check_event {
     uint32_t failures; /* verdicts that ask for another run */
     /* the last run */
     int64_t run_us;
+    tide_id run_id; /* of the entry; a copy moved through the delayed set has another one */
     uint32_t run_node;
     uint32_t run_life; /* of the node */
     bool run_going;
@@ -63,6 +64,7 @@ typedef struct check {
     uint32_t faults;        /* of any kind, crashes among them */
     int64_t fault_lasts_us; /* how long one may be felt */
     int64_t last_fault_us;  /* INT64_MIN: none */
+    int64_t last_clock_us;  /* likewise, of a jump of the server's clock */
     bool data_lost;
     char *failure; /* where the first one is written */
     size_t failure_size;

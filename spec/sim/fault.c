@@ -162,6 +162,7 @@ void sim__inject(world *w) {
     }
     case FAULT_CLOCK:
         w->clock_ahead_ms += sim__between(w, 1, 3600000);
+        w->check.last_clock_us = w->now_us;
         sim__trace(w, "fault: the server's clock is %lld ms ahead", (long long)w->clock_ahead_ms);
         break;
     case FAULT_TRIM: trim(w); break;

@@ -283,24 +283,31 @@ static void script_promote(sim_server *server, const tide_str *keys, const tide_
     sim__reply_int(out, wait);
 }
 
+/* Whether the entry is pending for this consumer; answers 0 when it isn't. */
+static bool is_own(group *g, tide_str name, tide_id id, bytes *out) {
+    uint32_t consumer = UINT32_MAX;
+    sim__find_consumer(g, name, &consumer);
+    const pending *p = sim__find_pending(g, id);
+    if (p != NULL && p->consumer == consumer)
+        return true;
+    sim__reply_int(out, 0);
+    return false;
+}
+
 static void script_dead(sim_server *server, const tide_str *keys, const tide_str *argv, size_t argc,
                         bytes *out) {
     stream *s;
     group *g = script_group(server, keys[0], argv[0], &s, out);
     tide_id id;
-    if (g == NULL || !tide_id_parse(argv[1], 0, &id))
+    if (g == NULL || !tide_id_parse(argv[2], 0, &id))
         return;
-    if (sim__find_pending(g, id) == NULL) {
-        sim__reply_int(out, 0);
-        return;
-    }
-    if (sim__refuses_memory(server, out))
+    if (!is_own(g, argv[1], id, out) || sim__refuses_memory(server, out))
         return;
     tide_str *args = sim__grab(NULL, argc * sizeof *args);
     args[0] = TIDE_STR("*");
-    memcpy(args + 1, argv + 2, (argc - 2) * sizeof *args);
+    memcpy(args + 1, argv + 3, (argc - 3) * sizeof *args);
     bytes added = {0};
-    if (sim__add_entry(server, keys[1], args, argc - 1, &added)) {
+    if (sim__add_entry(server, keys[1], args, argc - 2, &added)) {
         sim__ack(s, argv[0], id);
         sim__reply_int(out, 1);
     } else {
@@ -315,19 +322,15 @@ static void script_delay(sim_server *server, const tide_str *keys, const tide_st
     stream *s;
     group *g = script_group(server, keys[0], argv[0], &s, out);
     tide_id id;
-    if (g == NULL || !tide_id_parse(argv[1], 0, &id))
+    if (g == NULL || !tide_id_parse(argv[2], 0, &id))
         return;
-    if (sim__find_pending(g, id) == NULL) {
-        sim__reply_int(out, 0);
-        return;
-    }
-    if (sim__refuses_memory(server, out))
+    if (!is_own(g, argv[1], id, out) || sim__refuses_memory(server, out))
         return;
     int64_t delay = 0;
-    tide_i64_parse(argv[3], &delay);
-    member_set(server, keys[1], KIND_ZSET, argv[2], (double)(server->now_ms + delay),
+    tide_i64_parse(argv[4], &delay);
+    member_set(server, keys[1], KIND_ZSET, argv[3], (double)(server->now_ms + delay),
                (tide_str){"", 0});
-    member_set(server, keys[2], KIND_HASH, argv[2], 0, argv[4]);
+    member_set(server, keys[2], KIND_HASH, argv[3], 0, argv[5]);
     sim__ack(s, argv[0], id);
     sim__reply_int(out, 1);
 }

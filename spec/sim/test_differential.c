@@ -384,6 +384,7 @@ static void make_script(command *c, tide_prng *p) {
         arg(c, "%s", key(p));
         arg(c, "{k}dead");
         arg(c, "%s", group(p));
+        arg(c, "%s", consumer(p));
         arg(c, "%u-%u", (unsigned)below(p, 60), (unsigned)below(p, 2));
         arg(c, "n");
         arg(c, "1");
@@ -395,6 +396,7 @@ static void make_script(command *c, tide_prng *p) {
         arg(c, "{k}delayed");
         arg(c, "{k}delayed:events");
         arg(c, "%s", group(p));
+        arg(c, "%s", consumer(p));
         arg(c, "%u-%u", (unsigned)below(p, 60), (unsigned)below(p, 2));
         arg(c, "m%u", delayed_number++);
         arg(c, below(p, 2) == 0 ? "0" : "3600000");

@@ -354,6 +354,7 @@ static void draw_world(world *w) {
         c->fault_lasts_us += 15000000;
     c->attempts_max = options.retry.attempts_max;
     c->last_fault_us = INT64_MIN;
+    c->last_clock_us = INT64_MIN;
     c->in_order = w->fault_mask == 0 && w->concurrency == 1 && w->node_count == 2;
     for (uint32_t i = 0; i < c->count; i++) {
         check_plan plan = PLAN_FINE;

@@ -5,7 +5,8 @@
  *   releases, attempts   one script call for up to 100
  *   dead, delayed        a script call each: they carry fields
  * What it is not: a reordering; the items keep their order.
- * Invariants: each item's result is set exactly once. XACK answering fewer than asked is success: somebody acked already.
+ * Invariants: each item's result is set exactly once. XACK answering fewer than asked is success: somebody acked already; so
+ * is a move that finds nothing pending for this consumer: done already, or somebody else's to decide.
  */
 #include <string.h>
 
@@ -72,7 +73,7 @@ static void put_dead(redis_op *op, redis_link *link, const tide_op_settle *in, s
     const tide_settlement *item = &in->items[index];
     tide_buffer *out = &link->out;
     redis_request *request =
-        redis_script_begin(link, op, STEP_MOVE, SCRIPT_DEAD, 2, 2 + 2 * item->field_count);
+        redis_script_begin(link, op, STEP_MOVE, SCRIPT_DEAD, 2, 3 + 2 * item->field_count);
     request->index = (uint32_t)index;
     tide_resp_arg(out, in->stream);
     if (in->dead_letters.len > 0)
@@ -80,6 +81,7 @@ static void put_dead(redis_op *op, redis_link *link, const tide_op_settle *in, s
     else
         redis_arg_derived(out, in->stream, "dlq", (tide_str){"", 0});
     tide_resp_arg(out, in->group);
+    tide_resp_arg(out, in->consumer);
     tide_resp_arg_id(out, item->id);
     for (size_t i = 0; i < item->field_count; i++) {
         tide_resp_arg(out, item->fields[i].name);
@@ -91,12 +93,13 @@ static void put_dead(redis_op *op, redis_link *link, const tide_op_settle *in, s
 static void put_delay(redis_op *op, redis_link *link, const tide_op_settle *in, size_t index) {
     const tide_settlement *item = &in->items[index];
     tide_buffer *out = &link->out;
-    redis_request *request = redis_script_begin(link, op, STEP_MOVE, SCRIPT_DELAY, 3, 5);
+    redis_request *request = redis_script_begin(link, op, STEP_MOVE, SCRIPT_DELAY, 3, 6);
     request->index = (uint32_t)index;
     tide_resp_arg(out, in->stream);
     redis_arg_derived(out, in->stream, "delayed", (tide_str){"", 0});
     redis_arg_derived(out, in->stream, "delayed:events", (tide_str){"", 0});
     tide_resp_arg(out, in->group);
+    tide_resp_arg(out, in->consumer);
     tide_resp_arg_id(out, item->id);
     /* Its own name in the set: two groups may both delay the same event, and neither is a delayed publish. */
     char member[6 + TIDE_NAME_MAX + 1 + TIDE_ID_TEXT_MAX];

@@ -133,22 +133,26 @@ static const char promote_text[] =
     "if first[2] then wait = math.max(0, tonumber(first[2]) - now) end\n"
     "return {#ids, wait}\n";
 
-/* KEYS stream, dead letters; ARGV group, id, fields. Both may be there after a crash of the server, never neither. */
+/* KEYS stream, dead letters; ARGV group, consumer, id, fields. Both may be there after a crash of the server, never neither.
+ * Answers 0, and does nothing, when the entry isn't pending for this consumer (any more): whoever claimed it decides. */
 static const char dead_text[] =
-    "if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end\n"
-    "redis.call('XADD', KEYS[2], '*', unpack(ARGV, 3))\n"
-    "redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])\n"
+    "local own = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])\n"
+    "if #own == 0 then return 0 end\n"
+    "redis.call('XADD', KEYS[2], '*', unpack(ARGV, 4))\n"
+    "redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])\n"
     "return 1\n";
 
-/* KEYS stream, delayed set, delayed events; ARGV group, id, member, delay ms, packed XADD arguments. */
+/* KEYS stream, delayed set, delayed events; ARGV group, consumer, id, member, delay ms, packed XADD arguments. Answers 0 as
+ * above. */
 static const char delay_text[] =
-    "if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end\n"
+    "local own = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])\n"
+    "if #own == 0 then return 0 end\n"
     "if redis.replicate_commands then redis.replicate_commands() end\n"
     "local t = redis.call('TIME')\n"
-    "local due = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[4])\n"
-    "redis.call('ZADD', KEYS[2], string.format('%.0f', due), ARGV[3])\n"
-    "redis.call('HSET', KEYS[3], ARGV[3], ARGV[5])\n"
-    "redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])\n"
+    "local due = t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[5])\n"
+    "redis.call('ZADD', KEYS[2], string.format('%.0f', due), ARGV[4])\n"
+    "redis.call('HSET', KEYS[3], ARGV[4], ARGV[6])\n"
+    "redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])\n"
     "return 1\n";
 
 /* KEYS stream; ARGV group, consumer, then "release" or "attempt", id, count for each item. Answers 1 for those that the consumer
@@ -249,9 +253,9 @@ static const struct {
                        "14c14b4925b11181f7a5fc8f5b1f03cccb516f1b"},
     [SCRIPT_PROMOTE] = {{promote_text, sizeof promote_text - 1},
                         "d06fe063ec7642ac451469503a03730153009d82"},
-    [SCRIPT_DEAD] = {{dead_text, sizeof dead_text - 1}, "ff13777a3c79cf04fde2756425e72f841f08e6fa"},
+    [SCRIPT_DEAD] = {{dead_text, sizeof dead_text - 1}, "c2fc0ca83c077c49b0312548c9f9efca2868aa22"},
     [SCRIPT_DELAY] = {{delay_text, sizeof delay_text - 1},
-                      "c8ca9cf61eeeb97d1284e316cd4eac13039f8a68"},
+                      "38b3522a4369e2e1f7261b1879eb4cdb88f35a14"},
     [SCRIPT_OWN] = {{own_text, sizeof own_text - 1}, "fca5e939fb3cd282d5fe6817fab4ae8b8f3842f0"},
     [SCRIPT_EXTEND] = {{extend_text, sizeof extend_text - 1},
                        "0a394c1a3c6012127d6146bbae19633fea1a388d"},

@@ -133,8 +133,10 @@ void tide_batch_release(tide_batch *batch);
 
 typedef enum tide_settle_kind {
     TIDE_SETTLE_ACK,
-    TIDE_SETTLE_DEAD, /* `fields` to `dead_letters`, then ack; only while it is pending in the group */
-    TIDE_SETTLE_DELAY, /* `fields` to the stream's delayed set, due in `delay_ms`, then ack; only while pending */
+    /* DEAD and DELAY move the event, but only while it is pending for this very consumer: what it has settled before, or
+     * what a peer has claimed meanwhile, is left alone, and that is TIDE_OK too. An ack counts whoever has it. */
+    TIDE_SETTLE_DEAD,    /* `fields` to `dead_letters`, then ack */
+    TIDE_SETTLE_DELAY,   /* `fields` to the stream's delayed set, due in `delay_ms`, then ack */
     TIDE_SETTLE_RELEASE, /* anyone may have it at once; `attempt` is what the count goes back to */
     TIDE_SETTLE_ATTEMPT  /* stays with its consumer, lease renewed, count set to `attempt` */
 } tide_settle_kind;
