@@ -75,7 +75,7 @@ local function publish_in(bus, options, writers)
       running = running - 1
     end)
   end
-  while running > 0 do bus:tick(0.1) end
+  while running > 0 do bus:tick(0.1, { wait = true }) end
   report_rate(count, started, cpu)
 end
 
@@ -129,7 +129,7 @@ function figures.dedupe()
       running = running - 1
     end)
   end
-  while running > 0 do bus:tick(0.1) end
+  while running > 0 do bus:tick(0.1, { wait = true }) end
   report_rate(count, started, cpu)
 end
 
@@ -150,7 +150,7 @@ function figures.append()
       running = running - 1
     end)
   end
-  while running > 0 do bus:tick(0.1) end
+  while running > 0 do bus:tick(0.1, { wait = true }) end
   version = version + count
   report_rate(version, started, cpu)
 end
@@ -184,8 +184,8 @@ function figures.idle()
   local bus = open()
   local seconds = count
   bus:topic(stream):on("*", { group = "idle" }, function() end)
-  bus:tick(1)
-  for _ = 1, 10 do bus:tick(0.1) end
+  bus:tick(1, { wait = true })
+  for _ = 1, 10 do bus:tick(0.1, { wait = true }) end
   local cpu, started = os.clock(), now()
   must(bus:run(seconds))
   report { figure = figure, seconds = now() - started, cpu_percent = (os.clock() - cpu) / (now() - started) * 100 }
@@ -230,7 +230,7 @@ figures["latency-read"] = function()
     taken[#taken + 1] = now() * 1e9 - tonumber(event.raw:match "^{\"sent\":(%d+)")
     if #taken == count then bus:stop() end
   end)
-  for _ = 1, 20 do bus:tick(0.02) end
+  for _ = 1, 20 do bus:tick(0.02, { wait = true }) end
   io.write "ready\n"
   io.flush()
   must(bus:run())
@@ -257,7 +257,7 @@ figures["publish-single"] = function()
       running = running - 1
     end)
   end
-  while running > 0 do bus:tick(0.1) end
+  while running > 0 do bus:tick(0.1, { wait = true }) end
   report_rate(count, started, cpu)
 end
 
@@ -317,10 +317,10 @@ function figures.retention()
   for n = 1, count / batch do
     local _, failures = topic:publish_batch(events)
     if failures ~= 0 then fail "a batch failed" end
-    while handled < n * batch - 5000 do bus:tick(0.01) end -- what is trimmed unread doesn't count
+    while handled < n * batch - 5000 do bus:tick(0.01, { wait = true }) end -- what is trimmed unread doesn't count
   end
   local limit = now() + 60
-  while handled < count and now() < limit do bus:tick(0.1) end
+  while handled < count and now() < limit do bus:tick(0.1, { wait = true }) end
   report { figure = figure, events = handled, kib_first = samples[1], kib_last = samples[#samples],
     grown_kib = samples[#samples] - samples[1] }
 end

@@ -81,7 +81,7 @@ lua_round_trip() { # LUA VERSION PREFIX
         assert(topic:publish { type = "A", data = { n = 7 } })
         for _ = 1, 200 do
           if got then break end
-          bus:tick(0.02)
+          bus:tick(0.02, { wait = true })
         end
         assert(got == 7, "the event did not come back")'
 }

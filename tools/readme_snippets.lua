@@ -16,7 +16,7 @@ local function bounded(bus)
     rawset(methods, "__snippet", true)
     rawset(methods, "run", function(self)
       local stop = os.time() + 2
-      while os.time() < stop do self:tick(0.05) end
+      while os.time() < stop do self:tick(0.05, { wait = true }) end
       return true
     end)
   end

@@ -246,10 +246,12 @@ function methods:stop()
   self.stopping = true
 end
 
---- Handles events for at most so many seconds (each handler runs to its end or to where it waits). Waits for events
--- when there are none, but with `wait = false` returns when nothing is ready.
+--- Handles what is ready, for at most so many seconds: no handler is started or resumed after that, and one that runs
+-- goes on to its end or to where it waits. Never waits: returns when nothing is ready, after one small step of the
+-- garbage collector (unless that was stopped). With `wait = true` it waits for events when there are none, until the
+-- time is over.
 ---@param seconds number            0: what is ready, one batch
----@param given { wait: boolean? }? wait: default true
+---@param given { wait: boolean? }? wait: default false
 ---@return true? ok
 ---@return tidemill.Error? err
 function methods:tick(seconds, given)

@@ -17,7 +17,7 @@ local SIGNAL_LOOK_US = 500000
 -- After the grace period: for the releases to go out.
 local LAST_US = 1000000
 
-local tick_rules = { wait = { "boolean", default = true } }
+local tick_rules = { wait = { "boolean", default = false } }
 
 --- Hands log lines that are left to the log function.
 ---@param bus tidemill.Bus
@@ -223,6 +223,15 @@ function M.run(bus, seconds)
   return result, trouble
 end
 
+-- Whoever stopped the collector wants no step of it. Plain Lua 5.1 can't be asked.
+local can_ask = pcall(collectgarbage, "isrunning")
+
+local function collect_a_little()
+  if not can_ask or collectgarbage "isrunning" then
+    collectgarbage("step", 0)
+  end
+end
+
 local function tick(bus, seconds, wait)
   local started, err = start_all(bus)
   if not started then
@@ -242,12 +251,19 @@ local function tick(bus, seconds, wait)
     end
     local left = deadline - handle:now()
     if left <= 0 then
-      scheduler:poll(0)
-      return true
-    elseif not busy and (not wait or (progress and scheduler.tasks == 0)) then
+      handle:write()
       return true
     end
-    ok, err = scheduler:poll(busy and 0 or left)
+    local timeout = 0
+    -- Without a handler's turn there may still be work for the engine: a finished job, bytes that are there.
+    if not busy and handle:timeout() ~= 0 then
+      if not wait or progress and scheduler.tasks == 0 then
+        collect_a_little()
+        return true
+      end
+      timeout = left
+    end
+    ok, err = scheduler:poll(timeout)
     if ok and handle:now() >= deadline then
       return true -- what came with the last of the time is for the next tick
     end

@@ -54,7 +54,7 @@ function World:wait(check, seconds, what)
   for _ = 1, turns do
     local value = check()
     if value then return value end
-    for _, bus in ipairs(buses) do bus:tick(0.005 / #buses) end
+    for _, bus in ipairs(buses) do bus:tick(0.005 / #buses, { wait = true }) end
   end
   error("not within " .. (seconds or 30) .. " s: " .. (what or "what was waited for"), 2)
 end
@@ -63,7 +63,7 @@ end
 function World:pass(seconds)
   local until_then = self.clock() + seconds
   while self.clock() < until_then do
-    for _, bus in ipairs(self.buses) do bus:tick(0.005) end
+    for _, bus in ipairs(self.buses) do bus:tick(0.005, { wait = true }) end
   end
 end
 

@@ -69,7 +69,7 @@ return function(wanted, ...)
   local _, err = bus.streams:command("XADD", "fuzz", "*", ...)
   assert(not err, tostring(err))
   for _ = 1, 2000 do
-    bus:tick(0.005)
+    bus:tick(0.005, { wait = true })
     if ended then break end
   end
   assert(ended, "the event did not come")

@@ -13,7 +13,7 @@ local function pump(bus, check, seconds, what)
   while clock() < limit do
     local value = check()
     if value then return value end
-    bus:tick(0.01)
+    bus:tick(0.01, { wait = true })
   end
   error("not within " .. (seconds or 30) .. " s: " .. (what or "?"), 2)
 end
@@ -81,11 +81,11 @@ for _, kind in ipairs(server.kinds()) do
       local got = counter(bus)
       bus:topic("orders"):publish { type = "A", data = { n = 1 } }
       pump(bus, function() return got.count == 1 end)
-      bus:tick(0.2)
+      bus:tick(0.2, { wait = true })
       live:kill()
       local before = #lines
       local from = clock()
-      while clock() - from < 2 do bus:tick(0.05) end
+      while clock() - from < 2 do bus:tick(0.05, { wait = true }) end
       assert.is_true(#lines - before <= 8, "too many log lines: " .. table.concat(lines, "\n"))
       live:restart()
       publish_all(bus, bus:topic "orders", 2, 2)
@@ -100,7 +100,7 @@ for _, kind in ipairs(server.kinds()) do
       pump(bus, function() return got.count == 1 end)
       live:kill()
       local from = clock()
-      while clock() - from < 2 do bus:tick(0.05) end
+      while clock() - from < 2 do bus:tick(0.05, { wait = true }) end
       live:restart()
       live:cli("XADD", "orders", "*", "event_type", "A", "data", '{"n":2}')
       pump(bus, function() return got.count == 2 end, 15)
@@ -194,10 +194,10 @@ for _, kind in ipairs(server.kinds()) do
       pump(bus, function() return got.count == 1 end)
       live:cli "FLUSHALL"
       local from = clock()
-      while clock() - from < 1.5 do bus:tick(0.05) end
+      while clock() - from < 1.5 do bus:tick(0.05, { wait = true }) end
       assert(bus:topic("orders"):publish { type = "A", data = { n = 2 } })
       from = clock()
-      while clock() - from < 1.5 do bus:tick(0.05) end
+      while clock() - from < 1.5 do bus:tick(0.05, { wait = true }) end
       assert.equal(1, got.count)
     end)
 
@@ -253,7 +253,7 @@ for _, kind in ipairs(server.kinds()) do
       assert.is_nil(result)
       assert.is_true(err.retryable)
       local from = clock()
-      while clock() - from < 1 do bus:tick(0.05) end
+      while clock() - from < 1 do bus:tick(0.05, { wait = true }) end
       live:cli("CONFIG", "SET", "min-replicas-to-write", "0")
       publish_all(bus, bus:topic "orders", 2, 2)
       pump(bus, function() return got.count == 2 end, 20)
@@ -298,7 +298,7 @@ for _, kind in ipairs(server.kinds()) do
       pump(bus, function() return got.count == 1 end)
       local busy = shell.spawn(("redis-cli -p %d EVAL 'while true do end' 0"):format(live.port))
       local from = clock()
-      while clock() - from < 1.5 do bus:tick(0.05) end
+      while clock() - from < 1.5 do bus:tick(0.05, { wait = true }) end
       shell.wait_until(function()
         return live:cli("SCRIPT", "KILL"):find "OK" or live:cli "PING" == "PONG"
       end, 20, 0.1)
@@ -333,13 +333,13 @@ for _, kind in ipairs(server.kinds()) do
       local first, second = counter(one, { lease = 1 }), counter(two, { lease = 1 })
       local limit = clock() + 30
       while first.total + second.total < 20 and clock() < limit do
-        one:tick(0.01)
-        two:tick(0.01)
+        one:tick(0.01, { wait = true })
+        two:tick(0.01, { wait = true })
       end
       local from = clock()
       while clock() - from < 1 do
-        one:tick(0.01)
-        two:tick(0.01)
+        one:tick(0.01, { wait = true })
+        two:tick(0.01, { wait = true })
       end
       assert.equal(20, first.total + second.total)
     end)
@@ -413,8 +413,8 @@ for _, kind in ipairs(server.kinds()) do
       publish_all(bus, bus:topic "orders", 1, 1)
       local limit = clock() + 6
       while clock() < limit and (ended == 0 or clock() < limit - 3) do
-        bus:tick(0.01)
-        other:tick(0.01)
+        bus:tick(0.01, { wait = true })
+        other:tick(0.01, { wait = true })
       end
       assert.equal(1, runs)
     end)
@@ -443,16 +443,16 @@ for _, kind in ipairs(server.kinds()) do
       start()
       local bus = open()
       counter(bus)
-      bus:tick(0.5)
+      bus:tick(0.5, { wait = true })
       live:cli("DEL", "orders")
       live:cli("SET", "orders", "text")
       local from = clock()
-      while clock() - from < 1 do bus:tick(0.05) end
+      while clock() - from < 1 do bus:tick(0.05, { wait = true }) end
       local said = #lines
       local function commands() return tonumber((live:info "total_commands_processed"):match "%d+") end
       local before, cpu = commands(), os.clock()
       from = clock()
-      while clock() - from < 4 do bus:tick(0.1) end
+      while clock() - from < 4 do bus:tick(0.1, { wait = true }) end
       local asked = commands() - before
       assert.is_true(asked <= 4 * 5 + 5, asked .. " commands in four seconds")
       assert.is_true(#lines - said <= 5, table.concat(lines, "\n"))

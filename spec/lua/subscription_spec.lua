@@ -286,7 +286,7 @@ describe("types that no handler wants", function()
   it("are given back where asked to", function()
     unknown "release"
     for _ = 1, 20 do
-      bus:tick(0.01)
+      bus:tick(0.01, { wait = true })
     end
     assert.equal(1, bus:info("orders").groups[1].pending)
   end)

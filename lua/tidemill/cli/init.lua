@@ -208,7 +208,7 @@ function M.connect_to(url, options, what)
     done = true
   end)
   while not done do
-    bus:tick(0.02)
+    bus:tick(0.02, { wait = true })
     local ok, why = bus:state()
     if not done and not ok and (why.code == "TIDE-CONNECT" or why.code == "TIDE-TLS") then
       err = why

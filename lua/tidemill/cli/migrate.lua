@@ -17,6 +17,7 @@ local M = {
 }
 
 local PAGE = 200
+local WAIT = { wait = true }
 
 function M.define(command, cli)
   command:argument("from", "URL to copy from.")
@@ -212,7 +213,7 @@ local function run_together(side, commands)
     end)
   end
   while left > 0 do
-    local ok, err = side.bus:tick(0.2)
+    local ok, err = side.bus:tick(0.2, WAIT)
     if not ok then return err end
   end
   return failure and failure.err, replies

@@ -26,7 +26,7 @@ function M.wait(bus, check, seconds)
     if value then
       return value
     end
-    assert(bus:tick(0.005))
+    assert(bus:tick(0.005, { wait = true }))
   end
   error("not within " .. (seconds or 20) .. " s", 2)
 end
