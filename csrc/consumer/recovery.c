@@ -290,7 +290,11 @@ void tide__recovery_promoted(tide_consumer *consumer, tide_completion *completio
     }
     tide__gate_ok(consumer, TIDE_GATE_PROMOTE);
     int64_t next_ms = completion->as.promote.next_due_ms;
-    if (completion->as.promote.moved >= PROMOTE_PAGE_MAX)
+    uint32_t broken = completion->as.promote.broken;
+    if (broken > 0)
+        tide__consumer_log(consumer, TIDE_LOG_WARN, now_us,
+                           "%u damaged delayed event(s) set aside: see the dead letters", broken);
+    if (completion->as.promote.moved + broken >= PROMOTE_PAGE_MAX)
         next_ms = 0;
     /* Other writers may add an earlier one: never later than promote_ms from now. */
     if (next_ms >= 0 && next_ms < consumer->options.promote_ms)

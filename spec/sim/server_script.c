@@ -227,33 +227,101 @@ static void script_schedule(sim_server *server, const tide_str *keys, const tide
     }
 }
 
-static uint32_t read_u32(const char *at) {
-    const unsigned char *u = (const unsigned char *)at;
-    return (uint32_t)u[0] | (uint32_t)u[1] << 8 | (uint32_t)u[2] << 16 | (uint32_t)u[3] << 24;
+static bool read_u32(tide_str packed, size_t *at, uint32_t *number) {
+    if (packed.len - *at < 4)
+        return false;
+    const unsigned char *u = (const unsigned char *)packed.data + *at;
+    *number = (uint32_t)u[0] | (uint32_t)u[1] << 8 | (uint32_t)u[2] << 16 | (uint32_t)u[3] << 24;
+    *at += 4;
+    return true;
+}
+
+/* The arguments of its XADD, to be freed; NULL when it is damaged. */
+static tide_str *unpack(tide_str packed, size_t *count) {
+    size_t at = 0;
+    uint32_t n = 0;
+    if (!read_u32(packed, &at, &n) || n > 7500)
+        return NULL;
+    tide_str *args = sim__grab(NULL, (n + 1) * sizeof *args);
+    bool fine = true;
+    for (uint32_t i = 0; fine && i < n; i++) {
+        uint32_t len = 0;
+        fine = read_u32(packed, &at, &len) && packed.len - at >= len;
+        args[i] = (tide_str){packed.data + at, len};
+        at += fine ? len : 0;
+    }
+    uint32_t star = 0;
+    uint64_t most;
+    if (fine && n >= 4 && tide_str_equal(args[0], TIDE_STR("MAXLEN"))) {
+        star = 3;
+        fine = (sim__is(args[1], "~") || sim__is(args[1], "=")) && args[2].len <= 18 &&
+               tide_u64_parse(args[2], &most);
+    }
+    fine =
+        fine && n >= star + 3 && tide_str_equal(args[star], TIDE_STR("*")) && (n - star) % 2 == 1;
+    if (!fine) {
+        free(args);
+        return NULL;
+    }
+    *count = n;
+    return args;
+}
+
+/* False: not even that. */
+static bool bury(sim_server *server, const tide_str *keys, tide_str name, tide_str packed) {
+    char digits[TIDE_U64_DIGITS_MAX];
+    tide_str now = {digits, tide_u64_format(digits, (uint64_t)server->now_ms)};
+    const tide_str args[] = {TIDE_STR("*"),
+                             TIDE_STR("event_id"),
+                             name,
+                             TIDE_STR("data"),
+                             packed,
+                             TIDE_STR("content_type"),
+                             TIDE_STR("application/octet-stream"),
+                             TIDE_STR("dead_reason"),
+                             TIDE_STR("undecodable"),
+                             TIDE_STR("dead_error"),
+                             TIDE_STR("the delayed event is damaged"),
+                             TIDE_STR("dead_stream"),
+                             keys[0],
+                             TIDE_STR("dead_id"),
+                             TIDE_STR("0-0"),
+                             TIDE_STR("dead_group"),
+                             TIDE_STR(""),
+                             TIDE_STR("dead_consumer"),
+                             TIDE_STR(""),
+                             TIDE_STR("dead_attempts"),
+                             TIDE_STR("0"),
+                             TIDE_STR("dead_first_at"),
+                             now,
+                             TIDE_STR("dead_at"),
+                             now};
+    bytes ignored = {0};
+    bool added = sim__add_entry(server, keys[3], args, sizeof args / sizeof *args, &ignored);
+    free(ignored.data);
+    return added;
 }
 
 static void script_promote(sim_server *server, const tide_str *keys, const tide_str *argv,
                            bytes *out) {
     int64_t most = 0;
     tide_i64_parse(argv[0], &most);
-    int64_t moved = 0;
+    int64_t moved = 0, broken = 0;
     object *set = sim__find(server, keys[1]);
     if (set != NULL && set->member_count > 0 && set->members[0].score <= (double)server->now_ms &&
         sim__refuses_memory(server, out))
         return;
-    while (moved < most && (set = sim__find(server, keys[1])) != NULL &&
+    while (moved + broken < most && (set = sim__find(server, keys[1])) != NULL &&
            set->members[0].score <= (double)server->now_ms) {
         tide_str name = {set->members[0].name, set->members[0].name_len};
         member *packed = member_of(sim__find(server, keys[2]), name);
-        if (packed != NULL) {
-            uint32_t count = read_u32(packed->value);
-            const char *at = packed->value + 4;
-            tide_str *args = sim__grab(NULL, (count + 1) * sizeof *args);
-            for (uint32_t i = 0; i < count; i++) {
-                uint32_t len = read_u32(at);
-                args[i] = (tide_str){at + 4, len};
-                at += 4 + len;
-            }
+        tide_str text = {"", 0};
+        if (packed != NULL)
+            text = (tide_str){packed->value, packed->value_len};
+        size_t count = 0;
+        tide_str *args = unpack(text, &count);
+        bool kept = false;
+        if (args != NULL) {
             bytes ignored = {0};
             bool added = sim__add_entry(server, keys[0], args, count, &ignored);
             free(args);
@@ -263,13 +331,21 @@ static void script_promote(sim_server *server, const tide_str *keys, const tide_
                 return;
             }
             free(ignored.data);
+            moved++;
+        } else {
+            kept = !bury(server, keys, name, text);
+            broken++;
         }
-        char *kept = sim__copy_text(name);
-        name.data = kept;
-        member_drop(server, keys[1], name);
-        member_drop(server, keys[2], name);
-        free(kept);
-        moved++;
+        char *copy = sim__copy_text(name);
+        name.data = copy;
+        if (kept) {
+            member_set(server, keys[1], KIND_ZSET, name, (double)(server->now_ms + 60000),
+                       (tide_str){"", 0});
+        } else {
+            member_drop(server, keys[1], name);
+            member_drop(server, keys[2], name);
+        }
+        free(copy);
     }
     set = sim__find(server, keys[1]);
     int64_t wait = -1;
@@ -278,9 +354,10 @@ static void script_promote(sim_server *server, const tide_str *keys, const tide_
         if (wait < 0)
             wait = 0;
     }
-    sim__reply_array(out, 2);
+    sim__reply_array(out, 3);
     sim__reply_int(out, moved);
     sim__reply_int(out, wait);
+    sim__reply_int(out, broken);
 }
 
 /* Whether the entry is pending for this consumer; answers 0 when it isn't. */

@@ -358,20 +358,37 @@ static void arg_script(command *c, redis_script script) {
 
 static uint32_t delayed_number;
 
-/* A packed entry of the delayed set: "*", and one field. */
-static void arg_packed(command *c) {
-    static const char *const parts[] = {"*", "event_id", "e1"};
+/* A packed entry of the delayed set: "*", and one field. Damaged at times: what can't be an XADD must not be tried. */
+static void arg_packed(command *c, tide_prng *p) {
+    static const char *const parts[] = {"*", "event_id", "e1", "MAXLEN", "~", "9"};
+    /* How many it says, and which there are. */
+    static const int shapes[][7] = {
+        {3, 0, 1, 2},
+        {6, 3, 4, 5, 0, 1, 2},
+        {7, 3, 4, 5, 0, 1, 2},
+        {6, 3, 5, 5, 0, 1, 2},
+        {3, 3, 4, 5},
+        {4, 0, 1, 2, 1},
+        {3, 1, 1, 2},
+        {2, 0, 1},
+        {1, 0},
+        {0},
+    };
+    const int *shape = shapes[below(p, 3) == 0 ? below(p, sizeof shapes / sizeof *shapes) : 0];
     char *at = c->memory[c->count], *start = at;
-    uint32_t count = 3;
+    uint32_t count = below(p, 20) == 0 ? UINT32_MAX - (uint32_t)below(p, 3) : (uint32_t)shape[0];
     memcpy(at, &count, 4);
     at += 4;
-    for (int i = 0; i < 3; i++) {
-        uint32_t len = (uint32_t)strlen(parts[i]);
+    for (int i = 1; i <= shape[0] && i < 7; i++) {
+        uint32_t len = (uint32_t)strlen(parts[shape[i]]);
         memcpy(at, &len, 4);
-        memcpy(at + 4, parts[i], len);
+        memcpy(at + 4, parts[shape[i]], len);
         at += 4 + len;
     }
-    c->args[c->count++] = (tide_str){start, (size_t)(at - start)};
+    size_t size = (size_t)(at - start);
+    if (below(p, 12) == 0)
+        size = (size_t)below(p, size);
+    c->args[c->count++] = (tide_str){start, size};
 }
 
 static void make_script(command *c, tide_prng *p) {
@@ -400,7 +417,7 @@ static void make_script(command *c, tide_prng *p) {
         arg(c, "%u-%u", (unsigned)below(p, 60), (unsigned)below(p, 2));
         arg(c, "m%u", delayed_number++);
         arg(c, below(p, 2) == 0 ? "0" : "3600000");
-        arg_packed(c);
+        arg_packed(c, p);
         break;
     case 3:
     case 4: {
@@ -477,11 +494,16 @@ static void make_script(command *c, tide_prng *p) {
         arg(c, "{k}later");
         arg(c, "{k}later:events");
         arg(c, "{k}once:%u", (unsigned)below(p, 16));
-        arg(c, "in");
-        arg(c, "3600000");
+        if (below(p, 2) == 0) {
+            arg(c, "in");
+            arg(c, "3600000");
+        } else {
+            arg(c, "at");
+            arg(c, "1");
+        }
         arg(c, below(p, 2) == 0 ? "0" : "600000");
-        arg(c, "s%u", (unsigned)below(p, 6));
-        arg_packed(c);
+        arg(c, "s%u", (unsigned)below(p, 12));
+        arg_packed(c, p);
         break;
     default:
         arg_script(c, SCRIPT_CANCEL);
@@ -489,7 +511,7 @@ static void make_script(command *c, tide_prng *p) {
         arg(c, "{k}later");
         arg(c, "{k}later:events");
         arg(c, "{k}nothing");
-        arg(c, "s%u", (unsigned)below(p, 6));
+        arg(c, "s%u", (unsigned)below(p, 12));
         break;
     }
 }
@@ -726,21 +748,29 @@ static void run(const char *program, const char *version) {
             make(&c, &p, &next_id);
             compare(&r, sim, client, &c, seed, number++);
         }
-        /* What is due at once is promoted; what isn't stays. */
+        /* What is due at once is promoted; what isn't stays; of what is damaged the rest isn't held up. */
         usleep(3000);
-        static const char *const last[] = {"3", "{k}moved", "{k}delayed", "{k}delayed:events", "3"};
-        c.count = 0;
-        c.hide = HIDE_WAIT;
-        arg(&c, "EVAL");
-        arg_script(&c, SCRIPT_PROMOTE);
-        for (int k = 0; k < 5; k++)
-            arg(&c, "%s", last[k]);
-        compare(&r, sim, client, &c, seed, number++);
-        c.count = 0;
+        for (int k = 0; k < 8; k++) {
+            bool later = k < 4;
+            c.count = 0;
+            c.hide = HIDE_WAIT;
+            arg(&c, "EVAL");
+            arg_script(&c, SCRIPT_PROMOTE);
+            arg(&c, "4");
+            arg(&c, "{k}moved");
+            arg(&c, later ? "{k}later" : "{k}delayed");
+            arg(&c, later ? "{k}later:events" : "{k}delayed:events");
+            arg(&c, seed % 3 == 0 ? "{k}text" : "{k}dead");
+            arg(&c, "3");
+            compare(&r, sim, client, &c, seed, number++);
+        }
         c.hide = -1;
-        arg(&c, "XLEN");
-        arg(&c, "{k}moved");
-        compare(&r, sim, client, &c, seed, number++);
+        for (int k = 0; k < 2; k++) {
+            c.count = 0;
+            arg(&c, "XLEN");
+            arg(&c, k == 0 ? "{k}moved" : "{k}dead");
+            compare(&r, sim, client, &c, seed, number++);
+        }
     }
     print_message("%s: %d commands, the same answers\n", program, number);
     sim_server_destroy(sim);

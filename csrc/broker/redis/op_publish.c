@@ -454,18 +454,25 @@ static tide_status encode_promote(redis_op *op, redis_link *link, const tide_op 
     if (status != TIDE_OK)
         return status;
     redis_op_about(op, in->stream,
-                   "+evalsha +eval +zrangebyscore +zrange +hget +xadd +zrem +hdel +time", true);
+                   "+evalsha +eval +zrangebyscore +zrange +hget +xadd +zadd +zrem +hdel +time",
+                   true);
     if ((status = redis_link_reserve(link, 1)) != TIDE_OK)
         return tide_error_set(error, status, "%s", tide_status_text(status));
     tide_buffer *out = &link->out;
-    redis_script_begin(link, op, 0, SCRIPT_PROMOTE, 3, 1);
+    redis_script_begin(link, op, 0, SCRIPT_PROMOTE, 4, 1);
     tide_resp_arg(out, in->stream);
     redis_arg_derived(out, in->stream, "delayed", (tide_str){"", 0});
     redis_arg_derived(out, in->stream, "delayed:events", (tide_str){"", 0});
+    redis_arg_derived(out, in->stream, "dlq", (tide_str){"", 0});
     uint32_t most = in->count_max < 1 ? 1 : in->count_max;
     tide_resp_arg_u64(out, most < 1000 ? most : 1000);
     redis_script_end(link, op);
     return TIDE_OK;
+}
+
+static bool is_count(const tide_reply *reply) {
+    return reply->type == TIDE_REPLY_INTEGER && reply->as.integer >= 0 &&
+           reply->as.integer <= UINT32_MAX;
 }
 
 static bool reply_promote(redis_op *op, redis_link *link, const redis_request *request,
@@ -473,19 +480,20 @@ static bool reply_promote(redis_op *op, redis_link *link, const redis_request *r
     (void)link;
     (void)request;
     const tide_reply *reply = &(*box)->reply;
-    if (reply->type != TIDE_REPLY_ARRAY || reply->as.array.count != 2)
+    if (reply->type != TIDE_REPLY_ARRAY || reply->as.array.count != 3)
         return false;
     const tide_reply *items = reply->as.array.items;
-    if (items[0].type != TIDE_REPLY_INTEGER || items[1].type != TIDE_REPLY_INTEGER ||
-        items[0].as.integer < 0 || items[0].as.integer > UINT32_MAX)
+    if (!is_count(&items[0]) || items[1].type != TIDE_REPLY_INTEGER || !is_count(&items[2]))
         return false;
     op->as.promote.moved = (uint32_t)items[0].as.integer;
     op->as.promote.next_due_ms = items[1].as.integer;
+    op->as.promote.broken = (uint32_t)items[2].as.integer;
     return true;
 }
 
 static void complete_promote(redis_op *op, tide_completion *completion) {
     completion->as.promote.moved = op->as.promote.moved;
+    completion->as.promote.broken = op->as.promote.broken;
     completion->as.promote.next_due_ms = op->status == TIDE_OK ? op->as.promote.next_due_ms : -1;
 }
 

@@ -135,7 +135,7 @@ struct redis_op {
             bool cancelled;
         } cancel;
         struct {
-            uint32_t moved;
+            uint32_t moved, broken;
             int64_t next_due_ms;
         } promote;
         struct {

@@ -104,34 +104,63 @@ static const char cancel_text[] =
     "if n == 1 and redis.call('GET', KEYS[3]) == '0-0' then redis.call('DEL', KEYS[3]) end\n"
     "return n\n";
 
-/* KEYS stream, delayed set, delayed events; ARGV most entries. Answers how many were moved, and the ms until the next is
- * due or -1. */
+/* KEYS stream, delayed set, delayed events, dead letters; ARGV most entries. Answers how many were moved, the ms until the next
+ * is due or -1, and how many could not be read. Those become dead letters, so that they hold up no other; where even that is
+ * refused (the key is of another type), they stay and are looked at again after a minute. An XADD into the stream that is
+ * refused refuses the rest: they stay due. */
 static const char promote_text[] =
     "if redis.replicate_commands then redis.replicate_commands() end\n"
     "local t = redis.call('TIME')\n"
     "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+    "local function unpacked(packed)\n"
+    "  local n, at = struct.unpack('<I4', packed)\n"
+    "  local args = {}\n"
+    "  if n > 7500 then return nil end\n"
+    "  for i = 1, n do\n"
+    "    local len\n"
+    "    len, at = struct.unpack('<I4', packed, at)\n"
+    "    args[i] = string.sub(packed, at, at + len - 1)\n"
+    "    if #args[i] < len then return nil end\n"
+    "    at = at + len\n"
+    "  end\n"
+    "  local star = 1\n"
+    "  if args[1] == 'MAXLEN' then\n"
+    "    star = 4\n"
+    "    if args[2] ~= '~' and args[2] ~= '=' then return nil end\n"
+    "    if not string.find(args[3], '^%d+$') or #args[3] > 18 then return nil end\n"
+    "  end\n"
+    "  if args[star] ~= '*' or n < star + 2 or (n - star) % 2 ~= 0 then return nil end\n"
+    "  return args\n"
+    "end\n"
     "local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now), 'LIMIT', "
     "0, ARGV[1])\n"
+    "local broken = 0\n"
     "for _, id in ipairs(ids) do\n"
     "  local packed = redis.call('HGET', KEYS[3], id)\n"
-    "  if packed then\n"
-    "    local args = {}\n"
-    "    local n, at = struct.unpack('<I4', packed)\n"
-    "    for i = 1, n do\n"
-    "      local len\n"
-    "      len, at = struct.unpack('<I4', packed, at)\n"
-    "      args[i] = string.sub(packed, at, at + len - 1)\n"
-    "      at = at + len\n"
-    "    end\n"
+    "  local ok, args = pcall(unpacked, packed)\n"
+    "  local kept = false\n"
+    "  if ok and args then\n"
     "    redis.call('XADD', KEYS[1], unpack(args))\n"
+    "  else\n"
+    "    broken = broken + 1\n"
+    "    local at = string.format('%.0f', now)\n"
+    "    local letter = redis.pcall('XADD', KEYS[4], '*', 'event_id', id, 'data', packed or '', "
+    "'content_type', 'application/octet-stream', 'dead_reason', 'undecodable', 'dead_error', 'the "
+    "delayed event is damaged', 'dead_stream', KEYS[1], 'dead_id', '0-0', 'dead_group', '', "
+    "'dead_consumer', '', 'dead_attempts', '0', 'dead_first_at', at, 'dead_at', at)\n"
+    "    kept = type(letter) == 'table'\n"
     "  end\n"
-    "  redis.call('ZREM', KEYS[2], id)\n"
-    "  redis.call('HDEL', KEYS[3], id)\n"
+    "  if kept then\n"
+    "    redis.call('ZADD', KEYS[2], string.format('%.0f', now + 60000), id)\n"
+    "  else\n"
+    "    redis.call('ZREM', KEYS[2], id)\n"
+    "    redis.call('HDEL', KEYS[3], id)\n"
+    "  end\n"
     "end\n"
     "local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')\n"
     "local wait = -1\n"
     "if first[2] then wait = math.max(0, tonumber(first[2]) - now) end\n"
-    "return {#ids, wait}\n";
+    "return {#ids - broken, wait, broken}\n";
 
 /* KEYS stream, dead letters; ARGV group, consumer, id, fields. Both may be there after a crash of the server, never neither.
  * Answers 0, and does nothing, when the entry isn't pending for this consumer (any more): whoever claimed it decides. */
@@ -252,7 +281,7 @@ static const struct {
     [SCRIPT_CANCEL] = {{cancel_text, sizeof cancel_text - 1},
                        "14c14b4925b11181f7a5fc8f5b1f03cccb516f1b"},
     [SCRIPT_PROMOTE] = {{promote_text, sizeof promote_text - 1},
-                        "d06fe063ec7642ac451469503a03730153009d82"},
+                        "2d41edf12e33a61605a62189813fddabc089f990"},
     [SCRIPT_DEAD] = {{dead_text, sizeof dead_text - 1}, "c2fc0ca83c077c49b0312548c9f9efca2868aa22"},
     [SCRIPT_DELAY] = {{delay_text, sizeof delay_text - 1},
                       "38b3522a4369e2e1f7261b1879eb4cdb88f35a14"},

@@ -247,6 +247,7 @@ typedef struct tide_completion {
         } cancel;
         struct {
             uint32_t moved;
+            uint32_t broken;     /* couldn't be read: set aside, as dead letters where possible */
             int64_t next_due_ms; /* ms from now until the next one is due; -1 none */
         } promote;
         struct {

@@ -394,7 +394,7 @@ static void cut_at_every_byte_of_the_reply(void **state) {
 
 /* Everything that a busy consumer exchanges, with the replies fed in two pieces, cut at `split`, or byte by byte. */
 static const char shared_replies[] =
-    "$3\r\n5-1\r\n$3\r\n5-2\r\n$3\r\n5-3\r\n+OK\r\n:2\r\n*2\r\n:1\r\n:-1\r\n$-1\r\n:-2\r\n";
+    "$3\r\n5-1\r\n$3\r\n5-2\r\n$3\r\n5-3\r\n+OK\r\n:2\r\n*3\r\n:1\r\n:-1\r\n:0\r\n$-1\r\n:-2\r\n";
 static const char reader_replies[] = "*1\r\n*2\r\n$1\r\ns\r\n*2\r\n*2\r\n$3\r\n8-1\r\n*4\r\n$"
                                      "4\r\ndata\r\n$2\r\nx\n\r\n$1\r\na\r\n$0\r\n\r\n"
                                      "*2\r\n$3\r\n9-1\r\n*2\r\n$1\r\nb\r\n$1\r\nc\r\n*-1\r\n";

@@ -482,6 +482,56 @@ static void publishes_later_and_takes_back(void **state) {
     assert_true(done.as.publish.results[0].duplicate);
 }
 
+static tide_completion promote(uint32_t moved, uint32_t broken) {
+    tide_op op = {.kind = TIDE_OP_PROMOTE, .tag = 6};
+    op.as.promote.stream = str("orders");
+    op.as.promote.count_max = 100;
+    tide_completion done;
+    live_run(&server, &op, &done, TIDE_OK);
+    assert_int_equal(done.as.promote.moved, moved);
+    assert_int_equal(done.as.promote.broken, broken);
+    return done;
+}
+
+static void a_damaged_delayed_event_holds_up_no_other(void **state) {
+    (void)state;
+    tide_field field = {str("event_id"), str("fine")};
+    tide_record record = {&field, 1, str("fine")};
+    tide_op op = publish_op(1, "orders", &record, 1);
+    op.as.publish.due_ms = 1000;
+    tide_completion done;
+    live_run(&server, &op, &done, TIDE_OK);
+    /* Due before it: bytes of anything, one whose bytes are gone, one cut off, and no XADD. */
+    live_command(&server, "ZADD {orders}:delayed 1 rubbish 2 gone 3 cut 4 odd");
+    live_command(&server, "HSET {orders}:delayed:events rubbish {not:packed}");
+    live_aside(&server, "HSET {orders}:delayed:events cut \"\\x03\\0\\0\\0\\x01\\0\\0\\0*\\x01\"");
+    live_aside(&server, "HSET {orders}:delayed:events odd "
+                        "\"\\x02\\0\\0\\0\\x01\\0\\0\\0*\\x01\\0\\0\\0x\"");
+    assert_int_equal(promote(1, 4).as.promote.next_due_ms, -1);
+    assert_int_equal(length_of("orders"), 1);
+    assert_int_equal(length_of("{orders}:dlq"), 4);
+    assert_int_equal(
+        live_command(&server, "EXISTS {orders}:delayed {orders}:delayed:events")->as.integer, 0);
+    const tide_reply *letter =
+        &live_command(&server, "XRANGE {orders}:dlq - +")->as.array.items[0].as.array.items[1];
+    static const char *const wanted[] = {"event_id",     "rubbish",      "data",
+                                         "{not:packed}", "content_type", "application/octet-stream",
+                                         "dead_reason",  "undecodable"};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+        assert_true(tide_str_equal(letter->as.array.items[i].as.text, str(wanted[i])));
+    assert_int_equal(letter->as.array.count, 24);
+    /* Where there can be no dead letter it is put off; nothing is lost, and it isn't looked at in a loop. */
+    live_command(&server, "DEL {orders}:dlq");
+    live_command(&server, "SET {orders}:dlq text");
+    live_command(&server, "ZADD {orders}:delayed 1 rubbish");
+    live_command(&server, "HSET {orders}:delayed:events rubbish {not:packed}");
+    live_run(&server, &op, &done, TIDE_OK);
+    assert_true(promote(1, 1).as.promote.next_due_ms > 50000);
+    assert_int_equal(length_of("orders"), 2);
+    promote(0, 0);
+    assert_int_equal(live_command(&server, "HLEN {orders}:delayed:events")->as.integer, 1);
+}
+
 static void keeps_values(void **state) {
     (void)state;
     tide_op op = {.kind = TIDE_OP_KV, .tag = 9};
@@ -766,6 +816,7 @@ static const struct CMUnitTest tests[] = {
     LIVE(publishes_once),
     LIVE(appends_at_the_expected_version),
     LIVE(publishes_later_and_takes_back),
+    LIVE(a_damaged_delayed_event_holds_up_no_other),
     LIVE(keeps_values),
     LIVE(passes_commands_on),
     LIVE(describes_the_server),
