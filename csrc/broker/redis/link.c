@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What it is: one connection's life: when it is opened, what it says first, the requests that wait for their replies,
- * and what becomes of them when it dies.
- * What it is not: a socket; the driver opens, reads and writes. It knows no command but through redis_op_class.
+ * What it is: one connection's life: when it is opened, what it says first, which reply is whose, and when it is given up.
+ * What it is not: a socket; the driver opens, reads and writes. It knows no command but through redis_op_class. The requests that
+ * wait for replies, and what becomes of them when the connection dies, are request.c's.
  *
  *              due                driver: open           greeting answered
  *  WAIT_RETRY ──────► OPENING ─────────────► GREETING ────────────────────► READY
@@ -46,269 +46,11 @@ enum {
     STABLE_MS = 1000,
     OPENING_MARGIN_MS = 1000, /* the driver's own connect time limit comes first */
     UNBLOCK_AGAIN_MS = 5,
-    RING_FIRST = 64,
-    RING_KEEP = 16384,
 };
 
 static const char *role_name(redis_link_role role) {
     static const char *const names[] = {"commands", "reading", "blocking command"};
     return names[role];
-}
-
-/* ---- the ring ---- */
-
-static redis_request *ring_at(const redis_link *link, uint32_t i) {
-    return &link->ring[(link->ring_head + i) & (link->ring_capacity - 1)];
-}
-
-static uint64_t written(const redis_link *link) {
-    return link->sent + tide_buffer_size(&link->out);
-}
-
-tide_status redis_link_reserve(redis_link *link, size_t count) {
-    if (count > REDIS_REQUESTS_MAX - (size_t)link->ring_count)
-        return TIDE_OVERFLOW;
-    uint32_t needed = link->ring_count + (uint32_t)count;
-    if (needed <= link->ring_capacity)
-        return TIDE_OK;
-    uint32_t capacity = link->ring_capacity > 0 ? link->ring_capacity : RING_FIRST;
-    while (capacity < needed)
-        capacity *= 2;
-    redis_request *ring = tide_alloc(&link->broker->alloc, capacity * sizeof *ring);
-    if (ring == NULL)
-        return TIDE_ENOMEM;
-    for (uint32_t i = 0; i < link->ring_count; i++)
-        ring[i] = *ring_at(link, i);
-    tide_free(&link->broker->alloc, link->ring, link->ring_capacity * sizeof *ring);
-    link->ring = ring;
-    link->ring_capacity = capacity;
-    link->ring_head = 0;
-    return TIDE_OK;
-}
-
-static redis_request ring_pop(redis_link *link) {
-    redis_request first = *ring_at(link, 0);
-    link->ring_head = (link->ring_head + 1) & (link->ring_capacity - 1);
-    link->ring_count--;
-    if (link->ring_count == 0) {
-        link->ring_head = 0;
-        if (link->ring_capacity > RING_KEEP) {
-            tide_free(&link->broker->alloc, link->ring, link->ring_capacity * sizeof *link->ring);
-            link->ring = NULL;
-            link->ring_capacity = 0;
-        }
-    }
-    return first;
-}
-
-redis_request *redis_request_begin(redis_link *link, redis_op *op, uint8_t step, size_t args) {
-    TIDE_ASSERT(link->ring_count < link->ring_capacity);
-    redis_request *request = ring_at(link, link->ring_count++);
-    *request = (redis_request){.op = op, .start = written(link), .step = step, .count = 1};
-    if (op != NULL) {
-        if (op->open++ == 0 && !op->touched)
-            op->start = request->start;
-    }
-    tide_resp_begin(&link->out, args);
-    return request;
-}
-
-/* ---- scripts: EVALSHA, with the arguments kept so that they can go again behind EVAL ---- */
-
-redis_request *redis_script_begin(redis_link *link, redis_op *op, uint8_t step, redis_script script,
-                                  size_t keys, size_t args) {
-    redis_request *request = redis_request_begin(link, op, step, 3 + keys + args);
-    request->script = (uint8_t)script;
-    request->args = (uint32_t)(keys + args);
-    tide_resp_arg_literal(&link->out, "EVALSHA");
-    tide_resp_arg(&link->out, redis_script_sha1(script));
-    /* A place in `out` until redis_script_end. */
-    request->saved = (uint32_t)tide_buffer_size(&link->out);
-    tide_resp_arg_u64(&link->out, keys);
-    return request;
-}
-
-void redis_script_end(redis_link *link, redis_op *op) {
-    redis_request *request = ring_at(link, link->ring_count - 1);
-    if (link->out.failed)
-        return;
-    size_t from = request->saved;
-    size_t size = tide_buffer_size(&link->out) - from;
-    request->saved = (uint32_t)tide_buffer_size(&op->saved);
-    request->saved_size = (uint32_t)size;
-    if (tide_buffer_append(&op->saved, tide_buffer_data(&link->out) + from, size) != TIDE_OK)
-        link->out.failed = true;
-}
-
-bool redis_script_again(redis_link *link, const redis_request *request) {
-    redis_op *op = request->op;
-    size_t size = tide_buffer_size(&link->out);
-    if (redis_link_reserve(link, 1) != TIDE_OK)
-        return false;
-    redis_request *again = redis_request_begin(link, op, request->step, 3 + request->args);
-    uint64_t start = again->start;
-    *again = *request;
-    again->start = start;
-    again->evaluated = true;
-    tide_resp_arg_literal(&link->out, "EVAL");
-    tide_resp_arg(&link->out, redis_script_text(request->script));
-    tide_buffer_append(&link->out, tide_buffer_data(&op->saved) + request->saved,
-                       request->saved_size);
-    if (!link->out.failed)
-        return true;
-    link->out.failed = false;
-    link->out.end = link->out.begin + size;
-    link->ring_count--;
-    op->open--;
-    return false;
-}
-
-/* ---- how requests end ---- */
-
-static void fail_by_server(redis_op *op, tide_status status, tide_str text) {
-    if (op->status != TIDE_OK)
-        return;
-    redis_broker *broker = op->link->broker;
-    if (status == TIDE_NOPERM) {
-        const char *user = broker->user.len > 0 ? broker->user.data : "default";
-        char derived[REDIS_SUBJECT_MAX + 8] = " ~";
-        size_t len = 0;
-        if (op->derived_keys)
-            len = 2 + tide_derived_key(derived + 2, (tide_str){op->subject, op->subject_len},
-                                       TIDE_STR("*"));
-        redis_op_fail(op, status,
-                      "user \"%s\" lacks a permission; mend it by: ACL SETUSER %s %s%s%.*s%.*s",
-                      user, user, op->acl, op->subject_len > 0 ? " ~" : "", (int)op->subject_len,
-                      op->subject, (int)len, derived);
-    } else if (op->subject_len > 0) {
-        redis_op_fail(op, status, "\"%.*s\": %.*s", (int)op->subject_len, op->subject,
-                      (int)text.len, text.data);
-    } else {
-        redis_op_fail(op, status, "%.*s", (int)text.len, text.data);
-    }
-    size_t word = 0;
-    while (word < text.len && word < TIDE_ERROR_WORD_MAX - 1 && text.data[word] >= 'A' &&
-           text.data[word] <= 'Z')
-        word++;
-    memcpy(op->error.server, text.data, word);
-    op->error.server[word] = '\0';
-}
-
-static void fail_by_loss(redis_op *op, tide_status status, const tide_error *why) {
-    redis_broker *broker = op->link->broker;
-    bool known = why->message[0] != '\0';
-    const char *sep = known ? ": " : "";
-    const char *text = known ? why->message : "";
-    switch (status) {
-    case TIDE_TIMEOUT:
-        redis_op_fail(op, status, "no reply from %s within %lld ms: it may have been done",
-                      broker->place, (long long)((op->timeout_us + op->block_us) / 1000));
-        break;
-    case TIDE_UNKNOWN:
-        redis_op_fail(op, status, "the connection to %s was lost before the reply%s%s",
-                      broker->place, sep, text);
-        break;
-    case TIDE_DISCONNECTED:
-        redis_op_fail(op, status,
-                      op->link->state == LINK_READY
-                          ? "nothing could be sent to %s in time, nothing was written%s%s"
-                          : "not connected to %s, nothing was written%s%s",
-                      broker->place, sep, text);
-        break;
-    default:
-        if (op->status != TIDE_OK)
-            break;
-        redis_op_fail(op, status, "%s", known ? text : tide_status_text(status));
-        memcpy(op->error.server, why->server, sizeof op->error.server);
-    }
-}
-
-/* The request ends without a usable reply; `text` is the server's error when it sent one. */
-static void fail_request(redis_link *link, const redis_request *request, tide_status status,
-                         const tide_str *text, const tide_error *why) {
-    redis_op *op = request->op;
-    if (op == NULL)
-        return;
-    tide_str detail = text != NULL ? *text : (tide_str){"", 0};
-    bool fine = op->class->fail != NULL && op->class->fail(op, link, request, status, detail);
-    if (!fine) {
-        if (text != NULL)
-            fail_by_server(op, status, detail);
-        else
-            fail_by_loss(op, status, why);
-    }
-    if (--op->open == 0)
-        redis_op_done(op);
-}
-
-/* Keeps the unsent requests that `keep` wants, moves bytes and ring together, ends the others. `fresh`: the bytes are
- * counted from 0 again, for the next connection. */
-static void compact(redis_link *link, bool (*keep)(const redis_op *op), bool fresh,
-                    tide_status status, const tide_error *why) {
-    uint64_t sent = link->sent;
-    uint64_t end = written(link);
-    uint64_t base = fresh ? 0 : sent;
-    char *bytes = tide_buffer_data(&link->out);
-    uint32_t count = link->ring_count;
-    uint32_t kept = 0;
-    size_t to = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        redis_request request = *ring_at(link, i);
-        uint64_t next = i + 1 < count ? ring_at(link, i + 1)->start : end;
-        bool was_sent = request.start < sent;
-        if (!was_sent && request.op != NULL && !keep(request.op)) {
-            fail_request(link, &request, status, NULL, why);
-            continue;
-        }
-        uint64_t from = was_sent ? (next > sent ? sent : next) : request.start;
-        if (request.op == NULL && fresh)
-            continue; /* an interrupt is of no use any more */
-        size_t size = (size_t)(next - from);
-        if (size > 0)
-            memmove(bytes + to, bytes + (from - sent), size);
-        if (!was_sent) {
-            if (request.op != NULL && request.op->start == request.start)
-                request.op->start = base + to;
-            request.start = base + to;
-        }
-        to += size;
-        *ring_at(link, kept++) = request;
-    }
-    link->ring_count = kept;
-    link->out.end = link->out.begin + to;
-    link->sent = base;
-}
-
-static bool keep_untouched(const redis_op *op) {
-    return !op->touched;
-}
-static bool keep_none(const redis_op *op) {
-    (void)op;
-    return false;
-}
-static bool keep_unexpired(const redis_op *op) {
-    return !op->expired;
-}
-
-/* What was sent on this connection ends. */
-static void end_sent(redis_link *link, const tide_error *why) {
-    while (link->ring_count > 0 && ring_at(link, 0)->start < link->sent) {
-        redis_request request = ring_pop(link);
-        redis_op *op = request.op;
-        if (op == NULL)
-            continue;
-        op->touched = true;
-        fail_request(link, &request, op->expired ? TIDE_TIMEOUT : TIDE_UNKNOWN, NULL, why);
-    }
-}
-
-bool redis_op_is_sent(const redis_op *op) {
-    return op->touched || op->start < op->link->sent;
-}
-
-void redis_link_expire(redis_link *link) {
-    tide_error why = link->error;
-    compact(link, keep_unexpired, false, TIDE_DISCONNECTED, &why);
 }
 
 /* ---- making and unmaking ---- */
@@ -445,8 +187,8 @@ void redis_link_close(redis_link *link, int64_t now_us) {
     tide_error_set(&why, TIDE_CANCELLED, "its connection was closed");
     enter(link, LINK_CLOSED, now_us);
     forget_connection(link, false);
-    end_sent(link, &why);
-    compact(link, keep_none, true, TIDE_CANCELLED, &why);
+    redis_requests_end_sent(link, &why);
+    redis_requests_end_unsent(link, REDIS_KEEP_NONE, true, TIDE_CANCELLED, &why);
     /* The driver hears of it, or at least next_link_want comes by and removes it. */
     redis_link_want(link);
 }
@@ -490,8 +232,8 @@ void redis_link_lost(redis_link *link, bool by_driver, const tide_error *why, in
     wait_for_retry(link, &copy, now_us);
     link->error = copy;
     forget_connection(link, by_driver);
-    end_sent(link, &copy);
-    compact(link, keep_untouched, true, TIDE_DISCONNECTED, &copy);
+    redis_requests_end_sent(link, &copy);
+    redis_requests_end_unsent(link, REDIS_KEEP_UNTOUCHED, true, TIDE_DISCONNECTED, &copy);
     if (link->role == LINK_SPARE && link->ring_count == 0)
         redis_link_close(link, now_us);
 }
@@ -511,7 +253,7 @@ void redis_link_drop(redis_link *link, int64_t now_us, tide_status status, const
 void redis_link_refuse(redis_link *link, int64_t now_us, const tide_error *why) {
     tide_error copy = *why;
     redis_link_lost(link, false, &copy, now_us);
-    compact(link, keep_none, true, copy.status, &copy);
+    redis_requests_end_unsent(link, REDIS_KEEP_NONE, true, copy.status, &copy);
 }
 
 /* ---- bytes ---- */
@@ -559,7 +301,8 @@ void redis_link_output_ack(redis_link *link, size_t size) {
 static bool is_drained(const redis_link *link) {
     if (link->ring_count == 0)
         return true;
-    uint64_t end = link->ring_count > 1 ? ring_at(link, 1)->start : written(link);
+    uint64_t end =
+        link->ring_count > 1 ? redis_request_at(link, 1)->start : redis_link_written(link);
     return end > link->sent;
 }
 
@@ -588,7 +331,7 @@ static void reply_is_error(redis_link *link, const redis_request *request, tide_
         status = TIDE_ENOMEM;
     }
     bool unblocked = text.len >= 9 && memcmp(text.data, "UNBLOCKED", 9) == 0;
-    fail_request(link, request, status, &text, NULL);
+    redis_request_fail(link, request, status, &text, NULL);
     if ((status == TIDE_READONLY || status == TIDE_NOAUTH || unblocked) &&
         link->condemned == TIDE_OK) {
         link->condemned = status;
@@ -600,13 +343,13 @@ static void reply_is_error(redis_link *link, const redis_request *request, tide_
 
 /* One reply, for the ring's head. */
 static void take_reply(redis_link *link, tide_reply_box *box, int64_t now_us) {
-    if (link->ring_count == 0 || ring_at(link, 0)->start >= link->sent) {
+    if (link->ring_count == 0 || redis_request_at(link, 0)->start >= link->sent) {
         tide_reply_box_release(box);
         redis_link_drop(link, now_us, TIDE_PROTOCOL, "%s sent a reply that nobody asked for",
                         link->broker->place);
         return;
     }
-    redis_request request = ring_pop(link);
+    redis_request request = redis_request_pop(link);
     redis_op *op = request.op;
     if (op == NULL) {
         unblock_answered(link, request.index, now_us);
@@ -638,7 +381,7 @@ static void take_reply(redis_link *link, tide_reply_box *box, int64_t now_us) {
         tide_status status = op->class->writes ? TIDE_UNKNOWN : TIDE_PROTOCOL;
         tide_error_set(&why, TIDE_PROTOCOL, "%s sent a reply of another shape than asked for",
                        link->broker->place);
-        fail_request(link, &request, status, NULL, &why);
+        redis_request_fail(link, &request, status, NULL, &why);
         redis_link_lost(link, false, &why, now_us);
         return;
     }
@@ -717,7 +460,7 @@ void redis_link_interrupt(redis_link *link, int64_t now_us) {
         return;
     uint32_t waiting = 0;
     for (uint32_t i = 0; i < link->ring_count; i++) {
-        const redis_op *op = ring_at(link, i)->op;
+        const redis_op *op = redis_request_at(link, i)->op;
         if (op != NULL && op->block_us > 0)
             waiting++;
     }

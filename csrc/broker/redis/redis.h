@@ -12,8 +12,8 @@
 
 /*
  * What the files of this folder share. redis.c owns the object and the operations' lives, link.c one connection's life,
- * greeting.c its first words, scripts.c the server-side scripts; op_*.c turn one family of operations into requests and
- * their replies into completions.
+ * request.c what waits on it for a reply, greeting.c its first words, scripts.c the server-side scripts; op_*.c turn one
+ * family of operations into requests and their replies into completions.
  */
 
 typedef struct redis_broker redis_broker;
@@ -234,10 +234,6 @@ tide_str redis_link_output(redis_link *link);
 void redis_link_output_ack(redis_link *link, size_t size);
 /* Its timer fired. */
 void redis_link_tick(redis_link *link, int64_t now_us);
-/* Operations whose time has passed and of which nothing was sent are taken out of the queue. */
-void redis_link_expire(redis_link *link);
-/* Whether a byte of the operation may have left. */
-bool redis_op_is_sent(const redis_op *op);
 /* Greeting done. */
 void redis_link_ready(redis_link *link, int64_t now_us);
 /* Greeting refused for a reason that waiting won't mend: operations that wait end with it. */
@@ -245,6 +241,8 @@ void redis_link_refuse(redis_link *link, int64_t now_us, const tide_error *why);
 void redis_link_interrupt(redis_link *link, int64_t now_us);
 /* Sets the timer to what the state asks for. */
 void redis_link_arm(redis_link *link);
+/* ---- the requests of a link (request.c) ---- */
+
 /* Begins a request of `args` arguments in link->out and puts it into the ring, after redis_link_reserve. */
 redis_request *redis_request_begin(redis_link *link, redis_op *op, uint8_t step, size_t args);
 /* Room in the ring for `count` more requests: TIDE_OK, TIDE_ENOMEM, TIDE_OVERFLOW. */
@@ -255,6 +253,32 @@ redis_request *redis_script_begin(redis_link *link, redis_op *op, uint8_t step, 
 void redis_script_end(redis_link *link, redis_op *op);
 /* Again, with the script's text; false when there is no memory. */
 bool redis_script_again(redis_link *link, const redis_request *request);
+/* The i-th that waits, the oldest first. */
+static inline redis_request *redis_request_at(const redis_link *link, uint32_t i) {
+    return &link->ring[(link->ring_head + i) & (link->ring_capacity - 1)];
+}
+/* The oldest, taken out of the ring. */
+redis_request redis_request_pop(redis_link *link);
+/* Bytes of this connection, sent and unsent. */
+uint64_t redis_link_written(const redis_link *link);
+/* The request ends without a usable reply; `text` is the server's error when it sent one, else `why` says it. */
+void redis_request_fail(redis_link *link, const redis_request *request, tide_status status,
+                        const tide_str *text, const tide_error *why);
+/* What was sent on this connection ends. */
+void redis_requests_end_sent(redis_link *link, const tide_error *why);
+/* Of the unsent requests those that `keep` names stay, bytes and ring moved together; the others end. `fresh`: the bytes are
+ * counted from 0 again, for the next connection. */
+typedef enum redis_keep {
+    REDIS_KEEP_NONE,
+    REDIS_KEEP_UNTOUCHED, /* operations of which no byte was sent */
+    REDIS_KEEP_UNEXPIRED  /* within their time limit */
+} redis_keep;
+void redis_requests_end_unsent(redis_link *link, redis_keep keep, bool fresh, tide_status status,
+                               const tide_error *why);
+/* Operations whose time has passed and of which nothing was sent are taken out of the queue. */
+void redis_link_expire(redis_link *link);
+/* Whether a byte of the operation may have left. */
+bool redis_op_is_sent(const redis_op *op);
 
 /* ---- greeting (greeting.c) ---- */
 
