@@ -15,8 +15,10 @@ NEED_SERVERS='cmd:redis-server=redis-server cmd:valkey-server=valkey-server'
 NEED_JIT='cmd:luajit=luajit pc:luajit=libluajit-5.1-dev'
 NEED_LINT="$NEED_LUA cmd:clang-format=clang-format cmd:luacheck=lua-check"
 NEED_CMOCKA='pc:cmocka=libcmocka-dev'
+# What OpenSSL's static libraries want beside them in Debian 13, for the static link that is tested.
+NEED_STATIC='hdr:zlib.h=zlib1g-dev hdr:zstd.h=libzstd-dev'
 NEED_FUZZ="$NEED_CMOCKA cmd:clang=clang fuzzer:clang=libclang-rt-dev"
-NEED_TEST="$NEED_BUILD $NEED_JIT $NEED_LINT $NEED_CMOCKA cmd:busted=lua-busted cmd:openssl=openssl
+NEED_TEST="$NEED_BUILD $NEED_JIT $NEED_LINT $NEED_CMOCKA $NEED_STATIC cmd:busted=lua-busted cmd:openssl=openssl
     cmd:luarocks=luarocks $NEED_SERVERS $NEED_NPM"
 
 has_cmd() { command -v "$1" >/dev/null 2>&1; }

@@ -395,13 +395,25 @@ describe("the same commands on every engine", function()
     for _, bus in ipairs(buses) do bus:close() end
   end)
 
+  -- Where a group stands is an estimate, and Valkey 8.1 estimates otherwise than 8.0, which the engine follows.
+  local function later_estimate(args, expected, got)
+    if server.version "valkey":find "^8%.0%." or args[1] ~= "XINFO" then return end
+    local function without(text) return (text:gsub('"entries%-read" %-?%w+', ""):gsub('"lag" %-?%w+', "")) end
+    if without(expected) == without(got) then return "another entries-read or lag" end
+  end
+  local function compare_embedded(url)
+    local counts = compare(reference, open(url), later_estimate)
+    counts["another entries-read or lag"] = nil
+    assert.same({}, counts)
+  end
+
   it("memory: answers as Valkey does", function()
-    assert.same({}, compare(reference, open "memory:"))
+    compare_embedded "memory:"
   end)
 
   it("file: answers as Valkey does", function()
     local dir = shell.temporary_dir "differential"
-    assert.same({}, compare(reference, open("file:" .. dir .. "/store.db?synchronous=off")))
+    compare_embedded("file:" .. dir .. "/store.db?synchronous=off")
   end)
 
   -- The servers read numbers with strtoull, which skips blanks and takes a sign; nobody writes such an id on purpose.
