@@ -56,6 +56,7 @@ function M.open(url, given)
     spawned = {},         -- functions that haven't started
     budget = 0,           -- events that may be handled before the next poll
     deadline = nil,       -- µs: of a tick under way
+    step_us = 0,          -- what a step of the garbage collector takes
     closed = false,
     stopping = false,
   }, mt)

@@ -226,9 +226,21 @@ end
 -- Whoever stopped the collector wants no step of it. Plain Lua 5.1 can't be asked.
 local can_ask = pcall(collectgarbage, "isrunning")
 
-local function collect_a_little()
-  if not can_ask or collectgarbage "isrunning" then
+-- One step, when the time that is left is as long as steps have taken lately; what they took is forgotten slowly, so
+-- that one long step (a full collection's last, say) doesn't end them for ever.
+local function collect_a_little(bus, left)
+  if can_ask and not collectgarbage "isrunning" then
+    return
+  end
+  local expected = bus.step_us * 0.98
+  bus.step_us = expected
+  if left > expected then
+    local before = bus.core:now()
     collectgarbage("step", 0)
+    local taken = bus.core:now() - before
+    if taken > expected then
+      bus.step_us = taken
+    end
   end
 end
 
@@ -258,7 +270,7 @@ local function tick(bus, seconds, wait)
     -- Without a handler's turn there may still be work for the engine: a finished job, bytes that are there.
     if not busy and handle:timeout() ~= 0 then
       if not wait or progress and scheduler.tasks == 0 then
-        collect_a_little()
+        collect_a_little(bus, left)
         return true
       end
       timeout = left
