@@ -39,6 +39,9 @@ enum {
     TIDE__SQ_JOB_WEIGHT_MAX = 20000,
     TIDE__SQ_JOB_WEIGHT_INLINE_MAX = 500,
     TIDE__SQ_JOB_BYTES_MAX = 16 * 1024 * 1024,
+    /* A job's memory comes in blocks of this size, and one is kept: enough for a job of a few hundred events, so that in
+     * the long run no block is taken or freed (each time costs page faults, on the loop's thread too). */
+    TIDE__SQ_JOB_BLOCK = 256 * 1024,
     /* Bytes of all operations that wait for a commit, then TIDE_OVERFLOW. */
     TIDE__SQ_QUEUE_BYTES_MAX = 256 * 1024 * 1024,
     /* One fetch or recover gives at most this many bytes, but at least one entry. */

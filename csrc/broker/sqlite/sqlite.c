@@ -43,7 +43,7 @@ static void recycle_job(tide__sq_broker *broker, tide__sq_job *job) {
     }
     if (job->arena.used > ARENA_KEPT_MAX) {
         tide_arena_deinit(&job->arena);
-        tide_arena_init(&job->arena, &broker->alloc, 64 * 1024);
+        tide_arena_init(&job->arena, &broker->alloc, TIDE__SQ_JOB_BLOCK);
     } else {
         tide_arena_reset(&job->arena);
     }

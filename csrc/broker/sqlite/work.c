@@ -140,7 +140,7 @@ tide__sq_job *tide__sq_new_job(tide__sq_broker *broker) {
         job = tide_alloc_zero(&broker->alloc, 1, sizeof *job);
         if (job == NULL)
             return NULL;
-        tide_arena_init(&job->arena, &broker->alloc, 64 * 1024);
+        tide_arena_init(&job->arena, &broker->alloc, TIDE__SQ_JOB_BLOCK);
     }
     tide_arena arena = job->arena;
     *job =
