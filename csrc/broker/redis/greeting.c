@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What it is: a connection's first words, sent together, and what the answers mean.
- * What it is not: a negotiation; no request waits for the answer to another.
+ * What it is not: a negotiation; no request waits for the answer to another, but for one case: after a greeting that was
+ * refused (a wrong password, a server that loads), AUTH and PING go alone and the rest follows when they are answered, so
+ * that a server which refuses for ever is asked two things an attempt and not nine.
  *
  *   AUTH [user] password         only with a password; an error refuses the connection
  *   SELECT db                    only with a db; an error refuses it
@@ -41,19 +43,10 @@ static void ask(redis_link *link, greeting_step step, size_t args) {
     tide_resp_begin(&link->greeting, args);
 }
 
-tide_status redis_greeting_begin(redis_link *link) {
+/* All but AUTH, and but PING when that was answered already. */
+static void ask_the_rest(redis_link *link) {
     redis_broker *broker = link->broker;
     tide_buffer *out = &link->greeting;
-    tide_buffer_clear(out, 4096);
-    link->greeting_asked = 0;
-    if (broker->password.data != NULL) {
-        bool with_user = broker->user.len > 0;
-        ask(link, STEP_AUTH, with_user ? 3 : 2);
-        tide_resp_arg_literal(out, "AUTH");
-        if (with_user)
-            tide_resp_arg(out, broker->user);
-        tide_resp_arg(out, broker->password);
-    }
     if (broker->db > 0) {
         ask(link, STEP_SELECT, 2);
         tide_resp_arg_literal(out, "SELECT");
@@ -82,8 +75,32 @@ tide_status redis_greeting_begin(redis_link *link) {
     ask(link, STEP_INFO, 2);
     tide_resp_arg_literal(out, "INFO");
     tide_resp_arg_literal(out, "server");
-    ask(link, STEP_PING, 1);
-    tide_resp_arg_literal(out, "PING");
+    if (!link->is_probing) {
+        ask(link, STEP_PING, 1);
+        tide_resp_arg_literal(out, "PING");
+    }
+}
+
+tide_status redis_greeting_begin(redis_link *link) {
+    redis_broker *broker = link->broker;
+    tide_buffer *out = &link->greeting;
+    tide_buffer_clear(out, 4096);
+    link->greeting_asked = 0;
+    if (broker->password.data != NULL) {
+        bool with_user = broker->user.len > 0;
+        ask(link, STEP_AUTH, with_user ? 3 : 2);
+        tide_resp_arg_literal(out, "AUTH");
+        if (with_user)
+            tide_resp_arg(out, broker->user);
+        tide_resp_arg(out, broker->password);
+    }
+    link->is_probing = link->was_refused;
+    if (link->is_probing) {
+        ask(link, STEP_PING, 1);
+        tide_resp_arg_literal(out, "PING");
+    } else {
+        ask_the_rest(link);
+    }
     return out->failed ? TIDE_ENOMEM : TIDE_OK;
 }
 
@@ -213,6 +230,7 @@ void redis_greeting_reply(redis_link *link, const tide_reply *reply, int64_t now
     if (reply->type == TIDE_REPLY_ERROR) {
         tide_error why;
         if (is_refusal(link, (greeting_step)step, reply->as.text, &why)) {
+            link->was_refused = true;
             size_t word = first_word(reply->as.text);
             memcpy(why.server, reply->as.text.data, word);
             why.server[word] = '\0';
@@ -231,6 +249,16 @@ void redis_greeting_reply(redis_link *link, const tide_reply *reply, int64_t now
         note_info(server, reply);
         server->known = server->version != 0;
     }
-    if (link->greeting_asked == 0)
-        redis_link_ready(link, now_us);
+    if (link->greeting_asked != 0)
+        return;
+    if (link->is_probing) {
+        ask_the_rest(link);
+        link->is_probing = false;
+        if (link->greeting.failed)
+            redis_link_drop(link, now_us, TIDE_ENOMEM, "no memory for a connection to %s",
+                            link->broker->place);
+        return;
+    }
+    link->was_refused = false;
+    redis_link_ready(link, now_us);
 }

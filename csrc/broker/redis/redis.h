@@ -205,6 +205,8 @@ struct redis_link {
     tide_resp_reader *replies;
     tide_buffer greeting;    /* goes first */
     uint32_t greeting_asked; /* bit set of greeting_step not answered yet */
+    bool was_refused;        /* the last greeting: the next one feels its way */
+    bool is_probing;         /* only AUTH and PING are asked */
     tide_buffer out;
     uint64_t sent; /* bytes of `out` that have left on this connection */
     tide_status

@@ -107,6 +107,39 @@ static void a_refused_password_fails_what_waits_and_is_never_shown(void **state)
     rig_stop(&r);
 }
 
+static void after_a_refusal_the_next_greeting_feels_its_way_F34(void **state) {
+    (void)state;
+    rig r;
+    rig_start(&r, "redis://bob:pw@h", NULL);
+    for (int attempt = 0; attempt < 3; attempt++) {
+        rig_expect_open(&r, 0);
+        r.broker->vtable->link_opened(r.broker, 0, r.now_us);
+        if (attempt > 0) {
+            rig_expect_sent(&r, 0,
+                            "*3\r\n$4\r\nAUTH\r\n$3\r\nbob\r\n$2\r\npw\r\n"
+                            "*1\r\n$4\r\nPING\r\n");
+        } else {
+            rig_send(&r, 0, SIZE_MAX);
+        }
+        if (attempt == 2)
+            break;
+        rig_feed(&r, 0, "-WRONGPASS invalid username-password pair or user is disabled.\r\n");
+        tide_link_want want;
+        assert_true(rig_want(&r, &want));
+        assert_int_equal(want.action, TIDE_LINK_CLOSE);
+        rig_pass(&r, 5000);
+    }
+    tide_error error;
+    rig_feed(&r, 0, "+OK\r\n+PONG\r\n");
+    assert_int_equal(r.broker->vtable->state(r.broker, &error), TIDE_NOAUTH); /* not ready yet */
+    tide_str rest = r.broker->vtable->output(r.broker, 0);
+    assert_true(tide_str_starts(rest, str("*2\r\n$5\r\nHELLO\r\n")));
+    rig_send(&r, 0, SIZE_MAX);
+    rig_feed(&r, 0, "*0\r\n+OK\r\n+OK\r\n+OK\r\n:1\r\n$0\r\n\r\n");
+    assert_int_equal(r.broker->vtable->state(r.broker, &error), TIDE_OK);
+    rig_stop(&r);
+}
+
 static void a_loading_server_is_tried_again_and_nothing_fails(void **state) {
     (void)state;
     rig r;
@@ -965,6 +998,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greets_with_credentials_and_db),
         cmocka_unit_test(a_refused_password_fails_what_waits_and_is_never_shown),
+        cmocka_unit_test(after_a_refusal_the_next_greeting_feels_its_way_F34),
         cmocka_unit_test(a_loading_server_is_tried_again_and_nothing_fails),
         cmocka_unit_test(writes_exact_commands),
         cmocka_unit_test(recovers_with_nils_of_6_2_and_pages),
