@@ -25,7 +25,7 @@
  *   any       WAITING   reading.c   tide__reading_trouble     a retryable error of a read, or a group that keeps vanishing
  *   any       PARKED    reading.c   tide__reading_trouble     an error that somebody must mend
  *   WAITING   STARTING, HISTORY, RUNNING
- *                       reading.c   tide__reading_pump        the pause (full jitter, 0.1 to 4 s) is over
+ *                       reading.c   tide__reading_pump        the pause (with jitter, 0.1 to 4 s) is over
  *   PARKED    STARTING  reading.c   tide__reading_pump        5 s are over
  *   any       STOPPING  tide_consumer_stop, tide_consumer_abandon
  *   STOPPING  STOPPED   stop_pump
@@ -213,20 +213,17 @@ bool tide__status_parks(tide_status status) {
     return tide_status_class_of(status) == TIDE_CLASS_FATAL;
 }
 
+/* What a connection waits for is spread over the whole window: the adapter's own pauses come before.
+ * What a server refuses is asked again in the window's later half, so that it is asked seldom. */
 static int64_t pause_ms(tide_consumer *consumer, uint32_t failures, tide_status status) {
-    int64_t most = PAUSE_MS_MAX;
-    switch (status) {
-    case TIDE_DISCONNECTED:
-    case TIDE_CONNECT:
-    case TIDE_UNKNOWN:
-    case TIDE_TIMEOUT: most = PAUSE_MS_MAX_CONNECTION; break;
-    default: break;
-    }
+    bool by_connection = status == TIDE_DISCONNECTED || status == TIDE_CONNECT ||
+                         status == TIDE_UNKNOWN || status == TIDE_TIMEOUT;
+    int64_t most = by_connection ? PAUSE_MS_MAX_CONNECTION : PAUSE_MS_MAX;
     int64_t ceiling = failures < 16 ? (int64_t)PAUSE_MS_MIN << failures : most;
     if (ceiling > most)
         ceiling = most;
-    return PAUSE_MS_MIN +
-           (int64_t)tide_prng_below(&consumer->prng, (uint64_t)(ceiling - PAUSE_MS_MIN + 1));
+    int64_t least = by_connection ? PAUSE_MS_MIN : ceiling / 2;
+    return least + (int64_t)tide_prng_below(&consumer->prng, (uint64_t)(ceiling - least + 1));
 }
 
 void tide__gate_fail(tide_consumer *consumer, tide_gate_name name, const tide_error *error,

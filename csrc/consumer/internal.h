@@ -95,6 +95,8 @@ struct tide_consumer {
     bool look_denied; /* the user may not use XINFO: not asked again */
     bool loss_seen;   /* after a loss: whether the stream is another one has been looked at */
     bool from_zero;   /* it is */
+    uint32_t losses;  /* of the group, in a row: none far from the next */
+    int64_t loss_us;  /* when it was last lost */
     size_t estimate;  /* bytes of one entry; 0 not known yet */
     uint32_t sample;  /* entries it comes from, at most `prefetch` */
 

@@ -16,7 +16,11 @@
 #include "base/text.h"
 #include "consumer/internal.h"
 
-enum { HISTORY_PAGE_MAX = 1000, BYTES_MIN = 32 };
+enum {
+    HISTORY_PAGE_MAX = 1000,
+    BYTES_MIN = 32,
+    LOSS_CALM_US = 10000000 /* a group that vanishes again within that time backs off */
+};
 
 /* ---- how much ---- */
 
@@ -173,13 +177,19 @@ void tide__reading_group_lost(tide_consumer *consumer, const tide_error *error, 
         tide_consumer_stop(consumer, now_us);
         return;
     }
-    tide__consumer_log(consumer, TIDE_LOG_WARN, now_us, "%s; it is created again", said.message);
+    if (now_us - consumer->loss_us > LOSS_CALM_US)
+        consumer->losses = 0;
+    consumer->losses++;
+    consumer->loss_us = now_us;
     tide_gate *gate = &consumer->gates[TIDE_GATE_READ];
-    if (gate->failures == 0) {
-        gate->failures =
-            1; /* the first time at once; a group that vanishes again and again backs off */
+    if (consumer->losses == 1) { /* the first time at once, and never held back in the log */
+        consumer->log_next_us = now_us;
+        tide__consumer_log(consumer, TIDE_LOG_WARN, now_us, "%s; it is created again",
+                           said.message);
+        gate->failures = 1;
         tide__consumer_set_state(consumer, TIDE_CONSUMER_STARTING);
-    } else {
+    } else { /* reads go well in between: what counts is how often the group has vanished */
+        gate->failures = consumer->losses;
         tide__reading_trouble(consumer, &said, now_us);
     }
 }
