@@ -134,15 +134,15 @@ function Server:url_for(user, password)
   return ("%s://%s127.0.0.1:%d%s"):format(scheme, login, self.port, query)
 end
 
--- Starts the program; true, or nil and "taken" or a text.
-local function launch(self)
+-- Starts the program and waits for a line in its log; true, or nil and "taken" or a text.
+local function launch(self, line)
   os.remove(self.dir .. "/log")
   shell.write_file(self.dir .. "/server.conf", config_lines(self))
   self.process = shell.spawn({ find(PROGRAMS[self.kind]), self.dir .. "/server.conf" }, { remove = self.dir })
   self.pid = self.process.pid
   local ready = shell.wait_until(function()
     local log = shell.read_file(self.dir .. "/log") or ""
-    if log:find("Ready to accept connections", 1, true) then return "ready" end
+    if log:find(line or "Ready to accept connections", 1, true) then return "ready" end
     if not self.process:is_alive() then return "dead" end
   end, 30, 0.01)
   if ready == "ready" then return true end
@@ -195,12 +195,13 @@ function Server:kill()
   live[self] = nil
 end
 
---- Starts it again on the same port with the same folder (empty unless `persist`).
-function Server:restart()
+--- Starts it again on the same port with the same folder (empty unless `persist`), and waits until it is ready, or
+-- until its log has this text.
+function Server:restart(line)
   if self.process then self:stop() end
   local ok, err
   for _ = 1, 50 do
-    ok, err = launch(self)
+    ok, err = launch(self, line)
     if ok or err ~= "taken" then break end
     shell.sleep(0.1)
   end
