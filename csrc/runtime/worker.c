@@ -3,16 +3,24 @@
  * What it is: a thread with a queue of jobs in front and a list of done ones behind, announced by an eventfd.
  * What it is not: a pool: one file has one writer, and order among jobs is kept.
  *
+ * No lock: a thread that is put aside by the system while it holds one would make the other wait, and the loop's thread
+ * has a frame to draw. Both lists are stacks: whoever puts a job in swaps the top, whoever takes jobs out takes all of
+ * them at once and turns their order round.
+ *
  * Invariants:
- *   1. `todo`, `done` and `stop` are touched under `mutex` only; a job under run is on no list.
- *   2. The eventfd is written once for each time that `done` turns from empty to not empty.
- *   3. `done_local` is the loop's own: taken from `done` in one go, so that a turn takes the lock once.
+ *   1. The loop's thread pushes to `todo` and empties `done`; the worker's thread empties `todo` and pushes to `done`.
+ *   2. `wake` counts the jobs that were submitted and not begun, and one more when the thread is to end.
+ *   3. Each push that finds `done` empty is followed by a write to the eventfd, so a job that is done is announced or will
+ *      be. An announcement may come after its job was taken; then nothing is found.
+ *   4. `done_local` is the loop's own: jobs taken from `done`, in their order.
  */
 #include "runtime/worker.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -20,66 +28,63 @@
 #include "base/alloc.h"
 #include "base/text.h"
 
-typedef struct job_list {
-    tide_job *first;
-    tide_job *last;
-} job_list;
+typedef _Atomic(tide_job *) job_stack;
 
 struct tide_worker {
     const tide_allocator *alloc;
     pthread_t thread;
     bool is_started;
+    bool is_drained; /* the eventfd was read since take_done answered NULL */
     int event_fd;
     size_t pending;
     tide_job *done_local;
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    job_list todo;
-    job_list done;
-    bool stop;
+    sem_t wake;
+    job_stack todo;
+    job_stack done;
 };
 
-static void push(job_list *list, tide_job *job) {
-    job->next = NULL;
-    if (list->last != NULL)
-        list->last->next = job;
-    else
-        list->first = job;
-    list->last = job;
+/* Whether it was empty. */
+static bool push(job_stack *stack, tide_job *job) {
+    tide_job *top = atomic_load_explicit(stack, memory_order_relaxed);
+    do {
+        job->next = top;
+    } while (!atomic_compare_exchange_weak_explicit(stack, &top, job, memory_order_release,
+                                                    memory_order_relaxed));
+    return top == NULL;
 }
 
-static tide_job *pop(job_list *list) {
-    tide_job *job = list->first;
-    if (job != NULL) {
-        list->first = job->next;
-        if (list->first == NULL)
-            list->last = NULL;
-        job->next = NULL;
+/* All of them, the one that was pushed first in front. */
+static tide_job *take_all(job_stack *stack) {
+    tide_job *top = atomic_exchange_explicit(stack, NULL, memory_order_acquire);
+    tide_job *list = NULL;
+    while (top != NULL) {
+        tide_job *below = top->next;
+        top->next = list;
+        list = top;
+        top = below;
     }
-    return job;
+    return list;
 }
 
 static void *run(void *context) {
     tide_worker *worker = context;
-    pthread_mutex_lock(&worker->mutex);
+    tide_job *jobs = NULL;
     for (;;) {
-        while (worker->todo.first == NULL && !worker->stop)
-            pthread_cond_wait(&worker->wake, &worker->mutex);
-        tide_job *job = pop(&worker->todo);
-        if (job == NULL)
+        while (sem_wait(&worker->wake) != 0) {
+        }
+        if (jobs == NULL)
+            jobs = take_all(&worker->todo);
+        if (jobs == NULL) /* counted, and no job: the end */
             break;
-        pthread_mutex_unlock(&worker->mutex);
+        tide_job *job = jobs;
+        jobs = job->next;
         job->run(job);
-        pthread_mutex_lock(&worker->mutex);
-        bool announce = worker->done.first == NULL;
-        push(&worker->done, job);
-        if (announce) {
+        if (push(&worker->done, job)) {
             uint64_t one = 1;
             ssize_t written = write(worker->event_fd, &one, sizeof one);
             (void)written; /* fails only when it is readable already */
         }
     }
-    pthread_mutex_unlock(&worker->mutex);
     return NULL;
 }
 
@@ -94,8 +99,9 @@ tide_status tide_worker_open(tide_worker **worker, const tide_allocator *alloc, 
         tide_free(alloc, made, sizeof *made);
         return tide_error_set(error, TIDE_IO, "no descriptor for a worker: %s", strerror(why));
     }
-    pthread_mutex_init(&made->mutex, NULL);
-    pthread_cond_init(&made->wake, NULL);
+    sem_init(&made->wake, 0, 0);
+    atomic_init(&made->todo, NULL);
+    atomic_init(&made->done, NULL);
     *worker = made;
     return TIDE_OK;
 }
@@ -115,15 +121,11 @@ tide_job *tide_worker_close(tide_worker *worker) {
     if (worker == NULL)
         return NULL;
     if (worker->is_started) {
-        pthread_mutex_lock(&worker->mutex);
-        worker->stop = true;
-        pthread_cond_signal(&worker->wake);
-        pthread_mutex_unlock(&worker->mutex);
+        sem_post(&worker->wake); /* the count without a job */
         pthread_join(worker->thread, NULL);
     }
-    tide_job *left = join(worker->done_local, worker->done.first);
-    pthread_cond_destroy(&worker->wake);
-    pthread_mutex_destroy(&worker->mutex);
+    tide_job *left = join(worker->done_local, take_all(&worker->done));
+    sem_destroy(&worker->wake);
     close(worker->event_fd);
     tide_free(worker->alloc, worker, sizeof *worker);
     return left;
@@ -143,10 +145,8 @@ static int start(tide_worker *worker) {
 tide_status tide_worker_submit(tide_worker *worker, tide_job *job) {
     if (!worker->is_started && start(worker) != 0)
         return TIDE_IO;
-    pthread_mutex_lock(&worker->mutex);
-    push(&worker->todo, job);
-    pthread_cond_signal(&worker->wake);
-    pthread_mutex_unlock(&worker->mutex);
+    (void)push(&worker->todo, job);
+    sem_post(&worker->wake);
     worker->pending++;
     return TIDE_OK;
 }
@@ -156,23 +156,24 @@ int tide_worker_fd(const tide_worker *worker) {
 }
 
 tide_job *tide_worker_take_done(tide_worker *worker) {
-    if (worker->done_local == NULL && worker->pending > 0) {
-        pthread_mutex_lock(&worker->mutex);
-        worker->done_local = worker->done.first;
-        worker->done = (job_list){NULL, NULL};
-        if (worker->done_local != NULL) {
+    if (worker->done_local == NULL) {
+        /* Before the list is looked at: what is pushed after that announces itself anew. */
+        if (!worker->is_drained) {
             uint64_t count;
             ssize_t got = read(worker->event_fd, &count, sizeof count);
-            (void)got;
+            (void)got; /* fails when nothing was announced */
+            worker->is_drained = true;
         }
-        pthread_mutex_unlock(&worker->mutex);
+        worker->done_local = take_all(&worker->done);
     }
     tide_job *job = worker->done_local;
-    if (job != NULL) {
-        worker->done_local = job->next;
-        job->next = NULL;
-        worker->pending--;
+    if (job == NULL) {
+        worker->is_drained = false;
+        return NULL;
     }
+    worker->done_local = job->next;
+    job->next = NULL;
+    worker->pending--;
     return job;
 }
 
