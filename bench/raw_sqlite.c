@@ -10,12 +10,16 @@
  *   consume-memory   after filling: read a batch and make it pending in one transaction, acknowledge it in another
  *   publish-file     as publish-memory, in a file: WAL, synchronous=FULL
  *   single-file      the same with one event a commit
+ *   tick-file        what the machine adds to a tick: N times, every 2 ms, this thread reads the clock for 1 ms and notes how
+ *                    long that took, while another one commits batches as publish-file does
  *
  * The file at P is removed before and after.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
+#include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -149,7 +153,7 @@ static void prepare_all(void) {
 }
 
 static void publish(size_t events, size_t batch) {
-    int64_t last_ms = 0, seq = 0;
+    static int64_t last_ms, seq;
     for (size_t done = 0; done < events;) {
         int64_t ms = wall_ms();
         run(begin);
@@ -224,6 +228,50 @@ static void consume(size_t events, size_t batch) {
     free(copies);
 }
 
+/* ---- tick-file ---- */
+
+static atomic_bool ticks_done;
+static size_t tick_batch;
+
+static void *commit_on(void *unused) {
+    (void)unused;
+    while (!atomic_load(&ticks_done))
+        publish(tick_batch, tick_batch);
+    return NULL;
+}
+
+static int compare_ns(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void tick(size_t count, size_t batch) {
+    enum { TICK_NS = 1000000, FRAME_NS = 2000000 };
+    int64_t *taken = calloc(count, sizeof *taken);
+    pthread_t writer;
+    tick_batch = batch;
+    if (taken == NULL || pthread_create(&writer, NULL, commit_on, NULL) != 0)
+        fail("thread");
+    int64_t frame = now_ns();
+    for (size_t i = 0; i < count; i++) {
+        while (now_ns() < frame) {
+        }
+        int64_t start = now_ns();
+        frame = start + FRAME_NS;
+        while (now_ns() - start < TICK_NS) {
+        }
+        taken[i] = now_ns() - start;
+    }
+    atomic_store(&ticks_done, true);
+    pthread_join(writer, NULL);
+    qsort(taken, count, sizeof *taken, compare_ns);
+    printf("{\"figure\":\"tick-file\",\"ticks\":%zu,\"p50_ms\":%.6f,\"p999_ms\":%.6f,\"max_ms\":%."
+           "6f}\n",
+           count, (double)taken[count / 2] / 1e6, (double)taken[count - 1 - count / 1000] / 1e6,
+           (double)taken[count - 1] / 1e6);
+    free(taken);
+}
+
 static void remove_files(const char *path) {
     static const char *const suffixes[] = {"", "-wal", "-shm", "-journal"};
     char name[4096];
@@ -252,11 +300,12 @@ int main(int argc, char **argv) {
     bool memory = figure != NULL && strstr(figure, "-memory") != NULL;
     bool consumes = figure != NULL && strcmp(figure, "consume-memory") == 0;
     bool single = figure != NULL && strcmp(figure, "single-file") == 0;
+    bool ticks = figure != NULL && strcmp(figure, "tick-file") == 0;
     if (figure == NULL || events == 0 || batch == 0 || (!memory && path == NULL) ||
-        (!consumes && !single && strcmp(figure, "publish-memory") != 0 &&
+        (!consumes && !single && !ticks && strcmp(figure, "publish-memory") != 0 &&
          strcmp(figure, "publish-file") != 0)) {
         fprintf(stderr, "usage: bench-raw-sqlite [--events N] [--batch N] --path P "
-                        "publish-memory|consume-memory|publish-file|single-file\n");
+                        "publish-memory|consume-memory|publish-file|single-file|tick-file\n");
         return 2;
     }
     if (single)
@@ -271,13 +320,17 @@ int main(int argc, char **argv) {
     int64_t start = now_ns();
     if (consumes)
         consume(events, batch);
+    else if (ticks)
+        tick(events, batch);
     else
         publish(events, batch);
     int64_t elapsed = now_ns() - start;
     cpu = cpu_seconds() - cpu;
-    printf("{\"figure\":\"%s\",\"events\":%zu,\"seconds\":%.6f,\"rate\":%.1f,\"cpu_us\":%.4f}\n",
-           figure, events, (double)elapsed / 1e9, (double)events * 1e9 / (double)elapsed,
-           cpu * 1e6 / (double)events);
+    if (!ticks)
+        printf(
+            "{\"figure\":\"%s\",\"events\":%zu,\"seconds\":%.6f,\"rate\":%.1f,\"cpu_us\":%.4f}\n",
+            figure, events, (double)elapsed / 1e9, (double)events * 1e9 / (double)elapsed,
+            cpu * 1e6 / (double)events);
     sqlite3_stmt *const all[] = {begin,      commit, add,         stream_put,
                                  read_after, pend,   acknowledge, group_put};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)

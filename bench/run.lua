@@ -294,10 +294,13 @@ figures = {
     end },
   { name = "tick", group = "embedded", title = "bus:tick(0.001) while commits run, p99.9", unit = "ms",
     goal = "<= 1.2",
-    measure = single(function()
+    measure = function()
+      local control = run(raw_sqlite("tick-file", fresh_file(), events(5000), 100))
       fresh_file()
-      return ours("lua5.4", "tick", file_url(), events(1000000), 100)
-    end, function(result) return result.p999_ms end) },
+      local mine = run(ours("lua5.4", "tick", file_url(), events(5000), 100))
+      if mine.waited > 0 then io.stderr:write("bench: tick: the loop's thread waited ", mine.waited, " times\n") end
+      return { raw = control.p999_ms, ours = mine.p999_ms }
+    end },
   { name = "size", group = "embedded", title = "file size / payload bytes", unit = "x", goal = "<= 1.8", once = true,
     measure = single(function()
       fresh_file()
