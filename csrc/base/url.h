@@ -76,6 +76,8 @@ typedef struct tide_url_options {
     int64_t keepalive_us;       /* keepalive: 15 s; 1 s to 24 h, or 0: none */
     tide_str name;              /* name of the connection; printable ASCII without spaces */
     uint32_t db;                /* db: as url->db */
+    tide_str password_file; /* password_file: instead of a password; read by the driver, for each
+                               connection */
     /* rediss, valkeys */
     tide_str ca;   /* ca: file of trusted certificates; else those of the system */
     tide_str cert; /* cert and key: the client's own, both or neither */

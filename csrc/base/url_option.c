@@ -53,6 +53,7 @@ static const struct {
     {"name", KIND_NAME, ON_SERVER, AT(name), 0, 0, NULL},
     {"user", KIND_IDENTITY, ON_SERVER, 0, 0, 0, NULL},
     {"password", KIND_IDENTITY, ON_SERVER, 0, 0, 0, NULL},
+    {"password_file", KIND_FILE, ON_SERVER, AT(password_file), 0, 0, NULL},
     {"db", KIND_IDENTITY, ON_SERVER, 0, 0, 0, NULL},
     {"ca", KIND_FILE, ON_TLS, AT(ca), 0, 0, NULL},
     {"cert", KIND_FILE, ON_TLS, AT(cert), 0, 0, NULL},
@@ -278,6 +279,10 @@ tide_status tide_url_options_parse(tide_url_options *options, const tide_url *ur
         return tide_error_set(error, TIDE_OPTION,
                               "options cert and key belong together: %s is missing",
                               parsed.cert.data == NULL ? "cert" : "key");
+    }
+    if (parsed.password_file.data != NULL && url->password.data != NULL) {
+        return tide_error_set(error, TIDE_OPTION,
+                              "a password and the option password_file: only one can be right");
     }
     *options = parsed;
     return TIDE_OK;

@@ -74,6 +74,9 @@ typedef struct tide_broker_vtable {
     /* What wants to be sent; valid until the next call on this broker. size 0: nothing. */
     tide_str (*output)(tide_broker *broker, uint32_t link);
     void (*output_ack)(tide_broker *broker, uint32_t link, size_t size, int64_t now_us);
+    /* With the option password_file: the driver reads it before each link that it opens, and links that open from now on
+     * say this one. Copied. TIDE_OK, TIDE_ENOMEM. */
+    tide_status (*set_password)(tide_broker *broker, tide_str password);
 
     /* Jobs side; NULL members on an engine without jobs. */
     tide_job *(*take_job)(tide_broker *broker, int64_t now_us);

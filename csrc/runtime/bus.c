@@ -34,6 +34,7 @@
 #include "base/text.h"
 #include "engine/engine.h"
 #include "runtime/clock.h"
+#include "runtime/secret.h"
 #include "runtime/worker.h"
 #include "transport/transport.h"
 
@@ -172,9 +173,30 @@ static bool take_slot(tide_bus *bus, uint32_t *slot) {
     return true;
 }
 
+/* The secret of links that open from now on, when it lies in a file. */
+static tide_status take_password(const tide_engine *engine, tide_broker *broker,
+                                 tide_error *error) {
+    tide_str path = tide_engine_url_options(engine)->password_file;
+    if (path.data == NULL || broker->vtable->set_password == NULL)
+        return TIDE_OK;
+    char secret[TIDE_SECRET_MAX + 2];
+    size_t size;
+    tide_status status = tide_secret_read(path, secret, &size, error);
+    if (status != TIDE_OK)
+        return status;
+    status = broker->vtable->set_password(broker, (tide_str){secret, size});
+    tide_secret_wipe(secret, size);
+    if (status != TIDE_OK)
+        return tide_error_set(error, status, "no memory to connect");
+    return TIDE_OK;
+}
+
 static tide_status make_link(tide_bus *bus, const tide_link_want *want, tide_error *error) {
     if (bus->link_count >= TIDE_LINKS_MAX)
         return tide_error_set(error, TIDE_LIMIT, "more than %d connections", (int)TIDE_LINKS_MAX);
+    tide_status secret = take_password(bus->engine, bus->broker, error);
+    if (secret != TIDE_OK)
+        return secret;
     uint32_t slot;
     bus_link *link = take_slot(bus, &slot) ? tide_alloc_zero(&bus->alloc, 1, sizeof *link) : NULL;
     if (link == NULL)
@@ -499,6 +521,12 @@ tide_status tide_bus_open(tide_bus **bus, const tide_engine_options *options, ti
     tide_status status = tide_engine_open(&engine, &mine, error);
     if (status != TIDE_OK)
         return status;
+    /* Only looked at: a file that isn't there is better said now than at the first connection. */
+    status = take_password(engine, tide_engine_broker(engine), error);
+    if (status != TIDE_OK) {
+        tide_engine_close(engine);
+        return status;
+    }
     return tide__bus_open_engine(bus, engine, options->env.allocator, error);
 }
 

@@ -18,6 +18,7 @@ local rules = {
 local url_options = {
   timeout = "seconds", connect_timeout = "seconds", keepalive = "seconds", busy_timeout = "seconds",
   max_age = "seconds", max_len = "integer", db = "integer", insecure = "boolean", user = "string", password = "string",
+  password_file = "string",
   ca = "string", cert = "string", key = "string", server_name = "string", synchronous = "string",
 }
 for name, kind in pairs(url_options) do

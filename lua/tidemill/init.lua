@@ -27,10 +27,10 @@ M.null = json.null
 --- error), id (function that makes event ids; default: UUIDs of version 7), max_payload (bytes of data, 1 MiB), json
 --- (module with encode and decode; default tidemill.codec.json), grace (seconds a drain may take, 10), consumer (name,
 --- default host-pid-n); and every option of the URL by its name, times in seconds: timeout (5), connect_timeout (5),
---- keepalive (15), user, password, db, ca, cert, key, server_name, insecure, synchronous ("full", "normal", "off"),
---- busy_timeout (5), max_len, max_age
+--- keepalive (15), user, password, password_file (a file that has it, read anew for each connection), db, ca, cert,
+--- key, server_name, insecure, synchronous ("full", "normal", "off"), busy_timeout (5), max_len, max_age
 ---@return tidemill.Bus? bus
----@return tidemill.Error? err  TIDE-URL, TIDE-OPTION, TIDE-UNSUPPORTED, TIDE-NOMEM
+---@return tidemill.Error? err  TIDE-URL, TIDE-OPTION, TIDE-UNSUPPORTED, TIDE-NOMEM, TIDE-NOAUTH (no password_file)
 function M.open(url, given)
   if type(url) ~= "string" then
     misuse("tidemill.open: a URL (a string) expected, got " .. type(url))

@@ -671,6 +671,20 @@ for _, kind in ipairs(server.kinds()) do
       assert.is_nil((right.out .. right.err):find("canary", 1, true))
     end)
 
+    it("F18 reads a password from a file, and leaves with 3 when there is none", function()
+      live = server.start(kind, { requirepass = "secret-canary" })
+      local path = shell.write_file(shell.temporary_dir "secret" .. "/password", "secret-canary\n")
+      local url = live:url_for() .. "?password_file=" .. path
+      local right = cli.run { "publish", "orders", "A", "1", "--url", url }
+      assert.equal(0, right.code, right.err)
+      os.remove(path)
+      local missing = cli.run { "info", "orders", "--url", url }
+      assert.equal(3, missing.code, missing.err)
+      assert.truthy(missing.err:find("password_file " .. path .. ": No such file", 1, true), missing.err)
+      assert.equal(1, select(2, missing.err:gsub("\n", "")), missing.err)
+      assert.is_nil((right.out .. right.err .. missing.err):find("canary", 1, true))
+    end)
+
     it("F18 names the exact rule of a missing permission, and that rule is enough", function()
       live = server.start(kind, { acl = "user default on nopass ~* &* +@all\n"
         .. "user worker on >pw ~orders +ping +hello +client +info +acl|whoami +xlen +xrange\n" })

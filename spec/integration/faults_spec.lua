@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The faults that a server and a network cause, on real servers. Names begin with the row of the fault. Common rule:
 -- what was acknowledged is not lost, and consuming goes on unaided.
+local tidemill = require "tidemill"
 local faults = require "spec.support.faults"
 local server = require "spec.support.server"
 local shell = require "spec.support.shell"
@@ -216,6 +217,46 @@ for _, kind in ipairs(server.kinds()) do
       assert.is_nil(tostring(err):find("canary", 1, true))
       assert.is_nil(tostring(bus.url):find("canary", 1, true))
       for _, line in ipairs(world.log) do assert.is_nil(line:find("canary", 1, true)) end
+    end)
+
+    it("F18 takes up a password that was changed in its file, without a restart", function()
+      start { requirepass = "old-canary" }
+      local path = shell.temporary_dir "secret" .. "/password"
+      shell.write_file(path, "old-canary\n")
+      local bus = open({ password_file = path, timeout = 1 }, live:url_for())
+      local got = counter(bus)
+      publish_all(bus, bus:topic "orders", 1, 1)
+      pump(bus, function() return got.count == 1 end)
+      -- The server first: what connects meanwhile is refused, and waits.
+      live:cli("CONFIG", "SET", "requirepass", "new-canary")
+      live.password = "new-canary"
+      live:cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+      pump(bus, function() return world:said "TIDE-NOAUTH" > 0 end)
+      os.remove(path) -- and for a while there is none
+      pump(bus, function() return world:said(path .. ": No such file") > 0 end)
+      shell.write_file(path, "new-canary\n")
+      publish_all(bus, bus:topic "orders", 2, 2)
+      pump(bus, function() return got.count == 2 end)
+      local result, err = tidemill.open(live:url_for(), { password_file = path .. "-not" })
+      assert.is_nil(result)
+      assert.equal("TIDE-NOAUTH", err.code)
+      for _, line in ipairs(world.log) do assert.is_nil(line:find("canary", 1, true), line) end
+    end)
+
+    it("F18 takes up the new password of an ACL user, while the old one still holds", function()
+      start { acl = "user default on nopass ~* &* +@all\nuser worker on >old-canary ~* &* +@all\n" }
+      local path = shell.temporary_dir "secret" .. "/password"
+      shell.write_file(path, "old-canary")
+      local bus = open(nil, live:url_for "worker":gsub(":@", "@") .. "?password_file=" .. path)
+      local got = counter(bus)
+      publish_all(bus, bus:topic "orders", 1, 1)
+      live:cli("ACL", "SETUSER", "worker", ">new-canary")
+      shell.write_file(path, "new-canary")
+      live:cli("ACL", "SETUSER", "worker", "<old-canary")
+      live:cli("CLIENT", "KILL", "USER", "worker")
+      publish_all(bus, bus:topic "orders", 2, 2)
+      pump(bus, function() return got.count == 2 end)
+      assert.equal(0, world:said "TIDE-NOAUTH")
     end)
 
     it("F18 names the rule that a user lacks", function()

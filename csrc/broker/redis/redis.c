@@ -467,6 +467,16 @@ static void free_secret(const tide_allocator *alloc, tide_str *text) {
     tide_str_free(alloc, text);
 }
 
+static tide_status broker_set_password(tide_broker *base, tide_str password) {
+    redis_broker *broker = self(base);
+    tide_str copy;
+    if (tide_str_copy(&broker->alloc, password, &copy) != TIDE_OK)
+        return TIDE_ENOMEM;
+    free_secret(&broker->alloc, &broker->password);
+    broker->password = copy;
+    return TIDE_OK;
+}
+
 static void broker_destroy(tide_broker *base) {
     redis_broker *broker = self(base);
     for (uint32_t i = 0; i < broker->link_count; i++) {
@@ -517,6 +527,7 @@ static const tide_broker_vtable vtable = {
     .link_closed = broker_link_closed,
     .feed = broker_feed,
     .output = broker_output,
+    .set_password = broker_set_password,
     .output_ack = broker_output_ack,
     .state = broker_state,
 };

@@ -14,7 +14,8 @@ extern "C" {
  */
 typedef struct tide_bus tide_bus;
 
-/* Opens nothing yet but the epoll descriptor; links open as tide_bus_poll runs. Statuses of tide_engine_open, TIDE_IO. */
+/* Opens nothing yet but the epoll descriptor; links open as tide_bus_poll runs. Statuses of tide_engine_open, TIDE_IO,
+ * TIDE_NOAUTH (the file that the URL option password_file names can't be read). */
 tide_status tide_bus_open(tide_bus **bus, const tide_engine_options *options, tide_error *error);
 /* Closes at once, but for a commit under way, which it waits for; NULL is fine. What was submitted and hasn't completed
  * never does. Drain first with unsubscribe and poll. */

@@ -13,7 +13,8 @@ URLs
   valkey://…                           the same
   rediss://…  valkeys://…              with TLS; ?ca=FILE names the authority
   unix:/run/valkey.sock                a unix socket
-  Escape special characters in user and password (@ is %40, : is %3A, / is %2F).
+  Escape special characters in user and password (@ is %40, : is %3A, / is %2F), or write ?password_file=FILE:
+  the password is read from there for each connection, so that it can change while we run.
 ]],
   ["exit-codes"] = [[
 Exit codes

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 #include <string.h>
@@ -45,7 +46,32 @@ static void defaults_are_what_the_header_says(void **state) {
         assert_null(options.cert.data);
         assert_null(options.key.data);
         assert_null(options.server_name.data);
+        assert_null(options.password_file.data);
     }
+}
+
+static void a_password_lies_in_one_place(void **state) {
+    (void)state;
+    static const char *const servers[] = {"redis://bob@h", "rediss://h", "unix:/s"};
+    failing_allocator memory;
+    tide_allocator alloc = failing_allocator_init(&memory, 0, false);
+    tide_url_options o;
+    tide_error error;
+    for (size_t i = 0; i < 3; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "%s?password_file=/run/a%%20b", servers[i]);
+        tide_url url;
+        assert_int_equal(tide_url_parse(&url, &alloc, tide_str_from(text), NULL), TIDE_OK);
+        assert_int_equal(tide_url_options_parse(&o, &url, NULL), TIDE_OK);
+        assert_string_equal(o.password_file.data, "/run/a b");
+        tide_url_deinit(&url);
+    }
+    assert_int_equal(parse("redis://:canary@h?password_file=/x", &o, &error), TIDE_OPTION);
+    assert_non_null(strstr(error.message, "password_file"));
+    assert_null(strstr(error.message, "canary"));
+    assert_int_equal(parse("redis://h?password=canary&password_file=/x", &o, &error), TIDE_OPTION);
+    assert_int_equal(parse("redis://h?password_file=", &o, &error), TIDE_OPTION);
+    assert_int_equal(parse("file:x?password_file=/x", &o, &error), TIDE_OPTION);
 }
 
 static void each_option_has_its_effect(void **state) {
@@ -212,6 +238,7 @@ static void durations_have_units_and_fractions(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_what_the_header_says),
+        cmocka_unit_test(a_password_lies_in_one_place),
         cmocka_unit_test(each_option_has_its_effect),
         cmocka_unit_test(refuses_with_the_name),
         cmocka_unit_test(durations_have_units_and_fractions),

@@ -107,6 +107,28 @@ static void a_refused_password_fails_what_waits_and_is_never_shown(void **state)
     rig_stop(&r);
 }
 
+static void a_password_that_is_handed_in_is_said_from_the_next_connection_on_F18(void **state) {
+    (void)state;
+    rig r;
+    rig_start(&r, "redis://bob@h?password_file=/x", NULL);
+    static const char *const passwords[] = {"old", "new"};
+    for (int i = 0; i < 2; i++) {
+        rig_expect_open(&r, 0);
+        assert_int_equal(r.broker->vtable->set_password(r.broker, str(passwords[i])), TIDE_OK);
+        r.broker->vtable->link_opened(r.broker, 0, r.now_us);
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "*3\r\n$4\r\nAUTH\r\n$3\r\nbob\r\n$3\r\n%s\r\n",
+                 passwords[i]);
+        assert_true(tide_str_starts(r.broker->vtable->output(r.broker, 0), str(wanted)));
+        rig_send(&r, 0, SIZE_MAX);
+        rig_feed(&r, 0, "-WRONGPASS invalid username-password pair or user is disabled.\r\n");
+        tide_link_want want;
+        assert_true(rig_want(&r, &want));
+        rig_pass(&r, 5000);
+    }
+    rig_stop(&r);
+}
+
 static void after_a_refusal_the_next_greeting_feels_its_way_F34(void **state) {
     (void)state;
     rig r;
@@ -998,6 +1020,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greets_with_credentials_and_db),
         cmocka_unit_test(a_refused_password_fails_what_waits_and_is_never_shown),
+        cmocka_unit_test(a_password_that_is_handed_in_is_said_from_the_next_connection_on_F18),
         cmocka_unit_test(after_a_refusal_the_next_greeting_feels_its_way_F34),
         cmocka_unit_test(a_loading_server_is_tried_again_and_nothing_fails),
         cmocka_unit_test(writes_exact_commands),
