@@ -3,7 +3,8 @@
  * The userdata of a bus: one tide_bus with what the binding keeps beside it. Created closed with its metatable first, so
  * that an error on the way leaves something the collector can close. Methods convert values and call the engine; no
  * defaults, no option names, no waiting: those are lua/tidemill's.
- * Invariants: `bus` NULL means closed, and closing twice is nothing; the log sink only copies lines into the ring.
+ * Invariants: `bus` NULL means closed, and closing twice is nothing; the log sink only copies lines into the ring; nothing is
+ * held outside a turn.
  */
 #include <stdio.h>
 #include <sys/random.h>
@@ -19,7 +20,14 @@ static tide_lua_bus *to_bus(lua_State *L, int index) {
 }
 
 tide_lua_bus *tide_lua_check_bus(lua_State *L, int index) {
-    tide_lua_bus *self = to_bus(L, index);
+    tide_lua_bus *self = lua_touserdata(L, index);
+    bool good = self != NULL && lua_getmetatable(L, index);
+    if (good) { /* without the look into the registry that luaL_checkudata takes */
+        good = lua_rawequal(L, -1, lua_upvalueindex(1)) != 0;
+        lua_pop(L, 1);
+    }
+    if (!good)
+        self = to_bus(L, index); /* raises */
     if (self->bus == NULL)
         luaL_error(L, "the bus is closed");
     return self;
@@ -128,7 +136,7 @@ static int bus_close(lua_State *L) {
     self->engine = NULL;
     self->orphan = 0;
     tide_bus_close(bus);
-    tide_lua_publish_deinit(self);
+    tide_lua_record_deinit(self);
     tide_scratch_deinit(&self->scratch);
     return 0;
 }
@@ -149,12 +157,57 @@ static int bus_tostring(lua_State *L) {
 
 /* ---- driving ---- */
 
-/* bus:poll(timeout_us) → true, or nil, err. -1: until something happens. */
+/*
+ * Sending. A send costs about as much as everything else of an event, so while a turn of Lua code is under way (handlers,
+ * resumed coroutines), what it makes the engine want to send is gathered, and goes out
+ *   - with the next poll or write, which end the turn at the latest;
+ *   - after the first handler, when the poll has left something: the next read, with that handler's acknowledgement;
+ *   - when HELD_MAX operations have gathered, or with the first operation or event that comes HELD_US after them.
+ * An operation goes alone and at once outside a turn, and in one when nothing else is ready that could join it.
+ */
+enum { HELD_MAX = 64, HELD_US = 200, LOOK_EACH = 8 };
+
+static void send_held(tide_lua_bus *self) {
+    self->held = 0;
+    tide_bus_write(self->bus);
+}
+
+static bool is_overdue(tide_lua_bus *self) {
+    return tide_bus_update_now(self->bus) - self->held_us >= HELD_US;
+}
+
+void tide_lua_bus_submitted(tide_lua_bus *self) {
+    if (!self->turning || (!self->gathering && !tide_engine_has_event(self->engine))) {
+        send_held(self);
+        return;
+    }
+    if (self->held++ == 0)
+        self->held_us = tide_bus_update_now(self->bus);
+    else if (self->held >= HELD_MAX || (self->held % LOOK_EACH == 0 && is_overdue(self)))
+        send_held(self);
+}
+
+void tide_lua_bus_handing(tide_lua_bus *self) {
+    if (self->held > 0 && self->handed > 0 && (self->handed == 1 || is_overdue(self)))
+        send_held(self);
+    self->handed++;
+}
+
+/* bus:poll(timeout_us [, turn]) → true, or nil, err. -1: until something happens. `turn`: Lua code will run now that ends with
+ * another poll, a write or a release. */
 static int bus_poll(lua_State *L) {
     tide_lua_bus *self = tide_lua_check_bus(L, 1);
+    int64_t timeout_us = (int64_t)luaL_checknumber(L, 2);
     if (self->orphan != 0)
         tide_lua_bus_settle_orphan(self);
-    tide_status status = tide_bus_poll(self->bus, (int64_t)luaL_checknumber(L, 2));
+    bool held = false;
+    self->turning = lua_toboolean(L, 3) != 0;
+    self->gathering = false;
+    self->handed = 0;
+    tide_status status = self->turning ? tide_bus_poll_events(self->bus, timeout_us, &held)
+                                       : tide_bus_poll(self->bus, timeout_us);
+    self->held = held;
+    self->held_us = tide_bus_now_us(self->bus);
     if (status != TIDE_OK) {
         lua_pushnil(L);
         tide_lua_push_error(L, status, NULL, NULL);
@@ -165,7 +218,22 @@ static int bus_poll(lua_State *L) {
 }
 
 static int bus_write(lua_State *L) {
-    tide_bus_write(tide_lua_check_bus(L, 1)->bus);
+    send_held(tide_lua_check_bus(L, 1));
+    return 0;
+}
+
+/* bus:release(): no turn is under way any more; what it held is sent. */
+static int bus_release(lua_State *L) {
+    tide_lua_bus *self = tide_lua_check_bus(L, 1);
+    self->turning = self->gathering = false;
+    if (self->held > 0)
+        send_held(self);
+    return 0;
+}
+
+/* bus:gather(whether): much Lua code runs now, one after another. */
+static int bus_gather(lua_State *L) {
+    tide_lua_check_bus(L, 1)->gathering = lua_toboolean(L, 2) != 0;
     return 0;
 }
 
@@ -320,7 +388,7 @@ static int submit(lua_State *L, tide_lua_bus *self, const tide_op *op) {
     tide_error error = {.status = TIDE_OK};
     if (tide_engine_submit(self->engine, op, tide_bus_now_us(self->bus), &error) != TIDE_OK)
         return tide_lua_fail(L, &error);
-    tide_bus_write(self->bus);
+    tide_lua_bus_submitted(self);
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -393,8 +461,7 @@ static int bus_server(lua_State *L) {
 static int bus_uuid(lua_State *L) {
     tide_lua_bus *self = tide_lua_check_bus(L, 1);
     char text[TIDE_UUID_TEXT];
-    self->time_ms = tide_lua_wall_ms();
-    tide_lua_time_format(self->time_text, self->time_ms);
+    tide_lua_time_refresh(self);
     tide_lua_uuid(self, text);
     lua_pushlstring(L, text, sizeof text);
     return 1;
@@ -403,6 +470,8 @@ static int bus_uuid(lua_State *L) {
 void tide_lua_bus_register(lua_State *L) {
     static const luaL_Reg methods[] = {{"poll", bus_poll},
                                        {"write", bus_write},
+                                       {"release", bus_release},
+                                       {"gather", bus_gather},
                                        {"now", bus_now},
                                        {"fd", bus_fd},
                                        {"timeout", bus_timeout},
@@ -419,6 +488,7 @@ void tide_lua_bus_register(lua_State *L) {
                                        {"server", bus_server},
                                        {"uuid", bus_uuid},
                                        {"publish", tide_lua_publish},
+                                       {"publish_one", tide_lua_publish_one},
                                        {"consume", tide_lua_consume},
                                        {"next_completion", tide_lua_next_completion},
                                        {"next_log", bus_next_log},
@@ -433,8 +503,9 @@ void tide_lua_bus_register(lua_State *L) {
     lua_setfield(L, -2, "__close");
     lua_pushcfunction(L, bus_tostring);
     lua_setfield(L, -2, "__tostring");
-    lua_createtable(L, 0, 22);
-    luaL_setfuncs(L, methods, 0);
+    lua_createtable(L, 0, 25);
+    lua_pushvalue(L, -2);
+    luaL_setfuncs(L, methods, 1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
 }

@@ -161,6 +161,7 @@ static int next_event(lua_State *L) {
         return 0;
     if (self->orphan != 0)
         tide_lua_bus_settle_orphan(self);
+    tide_lua_bus_handing(self);
     tide_event taken;
     if (!tide_engine_next_event(self->engine, consumer, tide_bus_now_us(self->bus), &taken))
         return 0;

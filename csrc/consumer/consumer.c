@@ -440,6 +440,10 @@ bool tide_consumer_next(tide_consumer *consumer, int64_t now_us, tide_event *eve
     return true;
 }
 
+bool tide_consumer_has_event(const tide_consumer *consumer) {
+    return consumer->ledger.ready.count > 0;
+}
+
 static void retry_later(tide_consumer *consumer, uint32_t slot, int64_t delay_ms, int64_t now_us) {
     tide_slot *s = &consumer->ledger.slots[slot];
     consumer->stats.retried++;

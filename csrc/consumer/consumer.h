@@ -31,6 +31,8 @@ int64_t tide_consumer_deadline_us(const tide_consumer *consumer);
 
 /* The next event to run, oldest first; false when none is ready. It is then running until tide_consumer_settle. */
 bool tide_consumer_next(tide_consumer *consumer, int64_t now_us, tide_event *event);
+/* Whether tide_consumer_next would have one to look at. */
+bool tide_consumer_has_event(const tide_consumer *consumer);
 /* How a running event ended. TIDE_OK; TIDE_NOTFOUND for a handle that isn't running (settled already, or stale). */
 tide_status tide_consumer_settle(tide_consumer *consumer, uint64_t handle,
                                  const tide_verdict *verdict, int64_t now_us);

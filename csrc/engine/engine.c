@@ -322,6 +322,13 @@ bool tide_engine_next_event(tide_engine *engine, uint32_t consumer, int64_t now_
     return false;
 }
 
+bool tide_engine_has_event(const tide_engine *engine) {
+    for (uint32_t i = 0; i < engine->live_count; i++)
+        if (tide_consumer_has_event(engine->consumers[engine->live[i]]))
+            return true;
+    return false;
+}
+
 tide_status tide_engine_settle(tide_engine *engine, uint32_t consumer, uint64_t handle,
                                const tide_verdict *verdict, int64_t now_us) {
     tide_consumer *found = consumer_of(engine, consumer);

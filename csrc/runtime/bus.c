@@ -10,6 +10,8 @@
  *
  * where pump sends output, serves the wishes for links and starts jobs. It comes before the wait so that what a caller has
  * just submitted is under way while it waits, and after the tick so that nothing which this turn caused waits for the next.
+ * A send is the dearest thing between bytes that have come and the handler of their event: tide_bus_poll_events leaves the
+ * last pump to a caller that has an event to hand out first.
  *
  * Invariants:
  *   1. A link of ours exists from the adapter's wish to open it until its wish to close it or our link_closed, whichever is
@@ -440,7 +442,7 @@ static void handle_silent(tide_bus *bus) {
     }
 }
 
-tide_status tide_bus_poll(tide_bus *bus, int64_t timeout_us) {
+static tide_status turn(tide_bus *bus, int64_t timeout_us, bool events_first, bool *held) {
     tide_bus_update_now(bus);
     pump(bus);
     int64_t due = due_us(bus);
@@ -454,6 +456,7 @@ tide_status tide_bus_poll(tide_bus *bus, int64_t timeout_us) {
         count = wait_for_events(bus, events, wait_us);
         if (count < 0 && errno != EINTR) {
             bury_dead(bus);
+            *held = false;
             return TIDE_IO;
         }
         tide_bus_update_now(bus);
@@ -462,9 +465,20 @@ tide_status tide_bus_poll(tide_bus *bus, int64_t timeout_us) {
         handle_event(bus, &events[i]);
     handle_silent(bus);
     tide_engine_tick(bus->engine, bus->now_us);
-    pump(bus);
+    *held = events_first && tide_engine_has_event(bus->engine);
+    if (!*held)
+        pump(bus);
     bury_dead(bus);
     return TIDE_OK;
+}
+
+tide_status tide_bus_poll(tide_bus *bus, int64_t timeout_us) {
+    bool held;
+    return turn(bus, timeout_us, false, &held);
+}
+
+tide_status tide_bus_poll_events(tide_bus *bus, int64_t timeout_us, bool *held) {
+    return turn(bus, timeout_us, true, held);
 }
 
 void tide_bus_write(tide_bus *bus) {

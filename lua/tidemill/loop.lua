@@ -36,7 +36,9 @@ local function run_spawned(task)
   end
 end
 
--- Starts spawned functions, resumes what waited, hands events to handlers. Returns whether anything was done.
+-- Starts spawned functions, resumes what waited, hands events to handlers. What this submits is gathered by the C module, and
+-- goes out soon, at the latest with the next poll (bus.c says when). Returns whether anything was done, and whether there is
+-- more to do at once.
 local function turn(bus)
   local scheduler = bus.scheduler
   local busy = false
@@ -53,8 +55,9 @@ local function turn(bus)
   bus.budget = TURN_EVENTS
   busy = scheduler:resume_ready(bus.deadline) or busy
   if count == 0 then
-    return busy
+    return busy, #bus.spawned > 0
   end
+  local more = false
   local share = count == 1 and TURN_EVENTS or math.max(16, math.floor(TURN_EVENTS / count))
   local first = bus.first or 0
   bus.first = (first + 1) % count
@@ -70,11 +73,12 @@ local function turn(bus)
       scheduler:start(work, one)
       busy = busy or one.taken ~= before
     until one.taken == before or bus.budget <= 0
+    more = more or bus.budget <= 0
     if bus.closed or bus.deadline and bus.core:now() >= bus.deadline then
-      break
+      return busy, true
     end
   end
-  return busy
+  return busy, more or #bus.spawned > 0
 end
 
 local function start_all(bus)
@@ -163,6 +167,9 @@ local function guard(bus, fn, a, b)
   local ok, result, err = pcall(fn, bus, a, b)
   bus.scheduler.looping = false
   bus.deadline = nil
+  if not bus.closed then
+    bus.core:release()
+  end
   if not ok then
     error(result, 0)
   end
@@ -177,15 +184,15 @@ local function run(bus, seconds)
   local handle, scheduler = bus.core, bus.scheduler
   local deadline = seconds and handle:now() + seconds * 1e6
   while not bus.stopping and core.signal_taken() == 0 do
-    local busy = turn(bus)
+    local _, more = turn(bus)
     if bus.closed then
       return true
     end
     local wait = SIGNAL_LOOK_US
-    if busy then
-      wait = 0
-    elseif bus.stopping then
+    if bus.stopping then
       break
+    elseif more then
+      wait = 0
     end
     if deadline then
       local left = deadline - handle:now()
@@ -195,7 +202,7 @@ local function run(bus, seconds)
       wait = left < wait and left or wait
     end
     local ok
-    ok, err = scheduler:poll(wait)
+    ok, err = scheduler:poll(wait, true)
     if not ok then
       return nil, err
     end
@@ -254,7 +261,7 @@ local function tick(bus, seconds, wait)
   bus.deadline = seconds > 0 and deadline or nil
   local progress = false
   local ok
-  ok, err = scheduler:poll(0)
+  ok, err = scheduler:poll(0, true)
   while ok do
     local busy = turn(bus)
     progress = progress or busy
@@ -275,7 +282,7 @@ local function tick(bus, seconds, wait)
       end
       timeout = left
     end
-    ok, err = scheduler:poll(timeout)
+    ok, err = scheduler:poll(timeout, true)
     if ok and handle:now() >= deadline then
       return true -- what came with the last of the time is for the next tick
     end

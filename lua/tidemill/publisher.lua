@@ -94,7 +94,10 @@ function M.publish(self, event, given, where)
   if bus.closed then
     return nil, bus:closed_error()
   end
-  local all = with_options(self, given, where)
+  local all = self.defaults
+  if given ~= nil then
+    all = with_options(self, given, where)
+  end
   if bus.new_id or bus.json then
     local err
     event, err = prepare(bus, event)
@@ -102,22 +105,21 @@ function M.publish(self, event, given, where)
       return nil, err
     end
   end
-  local waiter, results = { left = 1 }, {}
-  local tag = scheduler:expect { results, 1, 1, waiter }
-  local ok, next_or_text, count = pcall(core.publish, core, tag, self.name, event, 0, 0, results, all)
-  if not ok or count == 0 then
-    scheduler.waiting[tag] = nil
-    if not ok then
-      misuse(where .. ": " .. tostring(next_or_text))
-    end
-    return nil, results[1].error
-  end
-  local turned, err = scheduler:wait(waiter, where)
-  if not turned then
+  local waiter = scheduler:waiter()
+  local tag = scheduler.tag + 1
+  scheduler.tag = tag
+  local ok, result, err = pcall(core.publish_one, core, tag, self.name, event, all)
+  if not ok then
+    misuse(where .. ": " .. tostring(result))
+  elseif not result then
     return nil, err
   end
-  local result = results[1]
-  if result.error then
+  waiter[1] = result
+  scheduler.waiting[tag] = waiter
+  ok, err = scheduler:wait_one(waiter, where)
+  if not ok then
+    return nil, err
+  elseif result.error then
     return nil, result.error
   end
   return result
@@ -143,6 +145,7 @@ function M.publish_batch(self, events, given, where)
   end
   local waiter = { left = 0, failures = 0 }
   local first, chunks, failures = 1, 0, 0
+  local unchecked = total -- the first call looks at all of them for misuse
   while first <= total do
     local last = total
     if refused then -- leave out what the JSON module refused
@@ -161,7 +164,8 @@ function M.publish_batch(self, events, given, where)
     end
     local entry = { results, first, last, waiter }
     local tag = scheduler:expect(entry)
-    local ok, following, count = pcall(core.publish, core, tag, self.name, events, first, last, results, all)
+    local ok, following, count = pcall(core.publish, core, tag, self.name, events, first, last, results, all, unchecked)
+    unchecked = 0
     if not ok then
       scheduler.waiting[tag] = nil
       misuse(where .. ": " .. tostring(following))

@@ -14,6 +14,8 @@ local create, resume, running, yield = coroutine.create, coroutine.resume, corou
 
 local IDLE, PARKED = {}, {}
 local IDLE_MAX = 256 -- coroutines kept for reuse
+-- From so many coroutines that are ready at once, what they submit goes out together.
+local GATHER_FROM = 4
 
 --- A scheduler over a bus of the C module.
 ---@param core userdata  tidemill.core.bus
@@ -24,8 +26,8 @@ function M.new(core, log)
     core = core,
     log = log,
     tag = 0,
-    waiting = {},                                   -- tag → waiter, or { results, first, last, waiter } of a publish
-    threads = setmetatable({}, { __mode = "k" }),   -- coroutines of the pool
+    waiting = {},                                   -- tag → what waits for it; see bus:next_completion in reply.c
+    threads = {},                                   -- coroutines of the pool → { result or false, itself }
     idle = {},
     idle_count = 0,
     ready = {},                                     -- coroutines to resume in the next turn
@@ -54,6 +56,8 @@ local function step(self, thread, fn, argument)
     if self.idle_count < IDLE_MAX then
       self.idle_count = self.idle_count + 1
       self.idle[self.idle_count] = thread
+    else
+      self.threads[thread] = nil
     end
   elseif not ok then
     -- Functions given to start() don't raise; a coroutine that died (memory, C stack) is not used again.
@@ -77,7 +81,7 @@ function methods:start(fn, argument)
     self.idle_count = self.idle_count - 1
   else
     thread = create(body)
-    self.threads[thread] = true
+    self.threads[thread] = { false, thread }
   end
   self.tasks = self.tasks + 1
   step(self, thread, fn, argument)
@@ -87,7 +91,7 @@ end
 ---@return boolean
 function methods:is_inside()
   local thread = running()
-  return thread ~= nil and self.threads[thread] == true
+  return thread ~= nil and self.threads[thread] ~= nil
 end
 
 -- Those of `ready` that had no turn come before what became ready meanwhile.
@@ -114,12 +118,20 @@ function methods:resume_ready(deadline)
   end
   local ready = self.ready
   self.ready, self.ready_count = {}, 0
+  local core = self.core
+  local gathers = count >= GATHER_FROM
+  if gathers then
+    core:gather(true)
+  end
   for i = 1, count do
     step(self, ready[i])
-    if deadline and i < count and self.core:now() >= deadline then
+    if deadline and i < count and core:now() >= deadline then
       put_first(self, ready, i + 1, count)
       break
     end
+  end
+  if gathers and core:is_open() then
+    core:gather(false)
   end
   return true
 end
@@ -155,40 +167,34 @@ end
 function methods:complete()
   local core, waiting = self.core, self.waiting
   while true do
-    local tag, ok, a, b = core:next_completion(waiting)
-    if not tag then
+    local count, waiter, ok, a, b = core:next_completion(waiting, self.ready, self.ready_count)
+    self.ready_count = count
+    if not waiter then
       return
     end
-    local waiter = waiting[tag]
-    waiting[tag] = nil
-    if waiter then
-      local publish = waiter[4]
-      if publish then
-        waiter = publish
-        if ok and waiter.failures then
-          waiter.failures = waiter.failures + a
-        end
-      end
-      waiter.left = waiter.left - 1
-      if not ok then
-        waiter.ok = false
-        waiter.a, waiter.b = a, b
-      elseif waiter.ok == nil then
-        waiter.a, waiter.b = a, b
-      end
-      if waiter.left == 0 and waiter.thread then
-        self.ready_count = self.ready_count + 1
-        self.ready[self.ready_count] = waiter.thread
-      end
+    if ok and waiter.failures then
+      waiter.failures = waiter.failures + a
+    end
+    waiter.left = waiter.left - 1
+    if not ok then
+      waiter.ok = false
+      waiter.a, waiter.b = a, b
+    elseif waiter.ok == nil then
+      waiter.a, waiter.b = a, b
+    end
+    if waiter.left == 0 and waiter.thread then
+      self.ready_count = self.ready_count + 1
+      self.ready[self.ready_count] = waiter.thread
     end
   end
 end
 
 --- One turn of the world: polls, takes completions, wakes sleepers. `timeout` in µs, -1 for as long as it takes.
 ---@param timeout number
+---@param turn boolean?  a turn of handlers follows, that ends with another poll, core:write or core:release
 ---@return true? ok
 ---@return tidemill.Error? err
-function methods:poll(timeout)
+function methods:poll(timeout, turn)
   local deadline = self.timers:first()
   if deadline then
     local left = deadline - self.core:now()
@@ -203,7 +209,7 @@ function methods:poll(timeout)
   if self.ready_count > 0 then
     timeout = 0
   end
-  local ok, err = self.core:poll(timeout)
+  local ok, err = self.core:poll(timeout, turn)
   self:complete()
   wake_sleepers(self)
   local level, line = self.core:next_log()
@@ -220,8 +226,21 @@ local function refuse_pump(self, what)
   end
 end
 
---- Waits until waiter.left is 0: yields on a pooled coroutine, pumps the loop outside one. Handlers aren't run by the
--- pump: only run, tick and drain do that.
+-- One poll for somebody who waits outside the pool. Handlers aren't run by it: only run, tick and drain do that.
+local function pump(self)
+  local ready = self.ready_count
+  self.ready_count = 0 -- what is ready stays for the next run or tick; it must not keep this wait from blocking
+  local held = self.ready
+  self.ready = {}
+  local ok, err = self:poll(-1)
+  for i = 1, self.ready_count do
+    held[ready + i] = self.ready[i]
+  end
+  self.ready, self.ready_count = held, ready + self.ready_count
+  return ok, err
+end
+
+--- Waits until waiter.left is 0: yields on a pooled coroutine, pumps the loop outside one.
 ---@param waiter table
 ---@param what string  the call's name, for misuse
 ---@return true? ok
@@ -241,15 +260,37 @@ function methods:wait(waiter, what)
   refuse_pump(self, what)
   self:complete() -- a submit may have completed at once
   while waiter.left > 0 do
-    local ready = self.ready_count
-    self.ready_count = 0 -- what is ready stays for the next run or tick; it must not keep this wait from blocking
-    local held = self.ready
-    self.ready = {}
-    local ok, err = self:poll(-1)
-    for i = 1, self.ready_count do
-      held[ready + i] = self.ready[i]
+    local ok, err = pump(self)
+    if not ok then
+      return nil, err
     end
-    self.ready, self.ready_count = held, ready + self.ready_count
+  end
+  return true
+end
+
+--- What the coroutine that asks waits with for one result: a coroutine of the pool has one of its own, always the same.
+---@return table waiter  { result, thread }: result false until it waits; no thread outside the pool
+function methods:waiter()
+  local thread = running()
+  return thread and self.threads[thread] or { false, false }
+end
+
+--- Waits until the waiter's result is filled: see waiter.
+---@param waiter table
+---@param what string  the call's name, for misuse
+---@return true? ok
+---@return tidemill.Error? err  the loop itself failed
+function methods:wait_one(waiter, what)
+  if waiter[2] then
+    repeat
+      yield(PARKED)
+    until not waiter[1]
+    return true
+  end
+  refuse_pump(self, what)
+  self:complete() -- a submit may have completed at once
+  while waiter[1] do
+    local ok, err = pump(self)
     if not ok then
       return nil, err
     end

@@ -134,6 +134,64 @@ describe("publishing", function()
     assert.equal(0, bus.streams:xlen "orders")
   end)
 
+  it("raises for a mistake anywhere in a batch before any of it goes out", function()
+    local many, apart = {}, {}
+    for n = 1, 1200 do
+      many[n] = { type = "A", data = n }
+    end
+    for n = 1, 5 do
+      apart[n] = { type = "A", delay = n } -- an operation for each
+    end
+    for _, bad in ipairs { { typ = "A" }, { type = "A", at = "soon" }, { data = 1 }, 7 } do
+      many[1200], apart[5] = bad, bad
+      assert.matches("^spec/lua/topic_spec.lua:%d+: topic:publish_batch: ", misuse(function() topic:publish_batch(many) end))
+      assert.matches("^spec/lua/topic_spec.lua:%d+: topic:publish_batch: ", misuse(function() topic:publish_batch(apart) end))
+    end
+    assert.equal(0, bus.streams:xlen "orders")
+    assert.equal(0, bus:info("orders").delayed)
+    many[1200] = { type = "" } -- no mistake of the program: one event that can't be published
+    local results, failures = topic:publish_batch(many)
+    assert.equal(1, failures)
+    assert.equal("TIDE-ARGUMENT", results[1200].error.code)
+    assert.equal(1199, bus.streams:xlen "orders")
+  end)
+
+  it("gives each of many publishers at once its own result", function()
+    local results, errors_of, left = {}, {}, 300
+    for n = 1, 300 do
+      bus:spawn(function()
+        bus:sleep(n % 3 * 0.001)
+        for k = 1, 3 do
+          local result, err = topic:publish { type = n % 50 == 0 and k == 2 and "" or "A", id = n .. "-" .. k, data = n }
+          if result then
+            results[#results + 1] = result
+          else
+            errors_of[#errors_of + 1] = err
+          end
+        end
+        left = left - 1
+      end)
+    end
+    while left > 0 do
+      assert(bus:tick(0.1, { wait = true }))
+    end
+    assert.equal(894, #results)
+    assert.equal(6, #errors_of)
+    local seen, written = {}, {}
+    for _, entry in ipairs(bus.streams:xrange("orders", "-", "+")) do
+      written[entry.id] = entry.fields.event_id
+    end
+    for _, result in ipairs(results) do
+      assert.is_nil(seen[result.stream_id])
+      seen[result.stream_id] = true
+      assert.equal(written[result.stream_id], result.id)
+      assert.is_false(result.duplicate)
+      assert.is_false(result.delayed)
+      assert.is_nil(result.error)
+    end
+    assert.equal("TIDE-ARGUMENT", errors_of[1].code)
+  end)
+
   it("leaves the caller's tables alone", function()
     local event = { type = "A", data = { 1 }, metadata = { x = "y" } }
     assert(topic:publish(event, { dedupe = 5 }))

@@ -31,6 +31,9 @@ int64_t tide_bus_update_now(tide_bus *bus);
 /* One turn: waits at most `timeout_us` (0: not at all, -1: until something happens) for readiness or a deadline, then reads,
  * feeds, ticks, writes. Never waits for a disk. A signal ends the wait early. TIDE_OK, TIDE_IO. */
 tide_status tide_bus_poll(tide_bus *bus, int64_t timeout_us);
+/* The same, but when events are ready for tide_engine_next_event afterwards (`held` true), what the turn wants to send or to
+ * run is left to the caller: it hands out an event first, then calls tide_bus_write, and what that event led to goes along. */
+tide_status tide_bus_poll_events(tide_bus *bus, int64_t timeout_us, bool *held);
 /* Opens the links that are wanted, starts jobs, writes what wants to be sent, all without waiting; poll does it too. */
 void tide_bus_write(tide_bus *bus);
 

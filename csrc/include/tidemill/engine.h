@@ -54,6 +54,8 @@ tide_status tide_engine_unsubscribe(tide_engine *engine, uint32_t consumer, bool
 /* The next event to run of this subscription (0: of any, in turn). */
 bool tide_engine_next_event(tide_engine *engine, uint32_t consumer, int64_t now_us,
                             tide_event *event);
+/* Whether any subscription has an event to hand out. */
+bool tide_engine_has_event(const tide_engine *engine);
 /* TIDE_OK, TIDE_NOTFOUND. */
 tide_status tide_engine_settle(tide_engine *engine, uint32_t consumer, uint64_t handle,
                                const tide_verdict *verdict, int64_t now_us);

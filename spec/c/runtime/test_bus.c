@@ -340,6 +340,63 @@ static void returns_on_a_signal(void **state) {
     tide_bus_close(bus);
 }
 
+static tide_bus *open_memory(void) {
+    tide_bus *bus;
+    tide_error error;
+    tide_engine_options options = {.url = TIDE_STR("memory:")};
+    assert_int_equal(tide_bus_open(&bus, &options, &error), TIDE_OK);
+    return bus;
+}
+
+static void leaves_sending_to_who_has_an_event(void **state) {
+    (void)state;
+    tide_bus *bus = open_memory();
+    tide_engine *engine = tide_bus_engine(bus);
+    tide_error error;
+    tide_consumer_options options = {TIDE_CONSUMER_OPTIONS_INIT};
+    options.stream = TIDE_STR("orders");
+    options.group = TIDE_STR("g");
+    options.consumer = TIDE_STR("c");
+    options.dead_letters = TIDE_STR("dead");
+    uint32_t consumer;
+    assert_int_equal(
+        tide_engine_subscribe(engine, &options, tide_bus_now_us(bus), &consumer, &error), TIDE_OK);
+    bool held = true;
+    assert_int_equal(tide_bus_poll_events(bus, 0, &held), TIDE_OK);
+    assert_false(held);
+    tide_field field = {TIDE_STR("event_type"), TIDE_STR("A")};
+    tide_record record = {.fields = &field, .field_count = 1};
+    tide_op op = {
+        .kind = TIDE_OP_PUBLISH,
+        .tag = 1,
+        .as.publish = {.stream = TIDE_STR("orders"), .records = &record, .record_count = 1}};
+    assert_int_equal(tide_engine_submit(engine, &op, tide_bus_now_us(bus), &error), TIDE_OK);
+    for (int turns = 0; !held; turns++) {
+        assert_true(turns < TURNS_MAX);
+        assert_int_equal(tide_bus_poll_events(bus, TURN_US, &held), TIDE_OK);
+        assert_int_equal(held, tide_engine_has_event(engine));
+        tide_completion done;
+        if (tide_engine_next_completion(engine, tide_bus_now_us(bus), &done))
+            assert_int_equal(done.status, TIDE_OK);
+    }
+    /* The next read waits to be sent: the engine wants to be polled at once, until it was. */
+    assert_true(tide_engine_deadline_us(engine) <= tide_bus_now_us(bus));
+    tide_event event;
+    assert_true(tide_engine_next_event(engine, consumer, tide_bus_now_us(bus), &event));
+    assert_false(tide_engine_has_event(engine));
+    tide_verdict verdict = {.kind = TIDE_VERDICT_ACK};
+    assert_int_equal(
+        tide_engine_settle(engine, consumer, event.handle, &verdict, tide_bus_now_us(bus)),
+        TIDE_OK);
+    tide_bus_write(bus);
+    assert_int_equal(tide_bus_poll_events(bus, 0, &held), TIDE_OK);
+    assert_false(held);
+    tide_consumer_stats stats;
+    assert_int_equal(tide_engine_stats_of(engine, consumer, &stats), TIDE_OK);
+    assert_int_equal(stats.acked, 1);
+    tide_bus_close(bus);
+}
+
 static void serves_an_outer_loop(void **state) {
     (void)state;
     fake_broker *broker = fake_broker_create(false, false);
@@ -542,6 +599,7 @@ int main(void) {
         cmocka_unit_test(waits_for_the_deadline),
         cmocka_unit_test(waits_no_longer_than_asked),
         cmocka_unit_test(returns_on_a_signal),
+        cmocka_unit_test(leaves_sending_to_who_has_an_event),
         cmocka_unit_test(serves_an_outer_loop),
         cmocka_unit_test(runs_quick_jobs_inline_and_bounded),
         cmocka_unit_test(gives_the_turn_back_between_long_inline_jobs),
