@@ -68,6 +68,27 @@ tide_status tide__sq_pending_put(tide__sq_store *store, int64_t group, tide_id i
     return tide__sq_run(store, statement);
 }
 
+/* The rows from the `first` on become pending: delivered now, for the first time. */
+static tide_status pending_new(tide__sq_store *store, int64_t group, int64_t member,
+                               const tide__sq_rows *rows, size_t first) {
+    tide_status status = TIDE_OK;
+    for (; rows->count - first >= TIDE__SQ_ROWS && status == TIDE_OK; first += TIDE__SQ_ROWS) {
+        sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_PENDING_NEW_ROWS);
+        if (statement == NULL)
+            return store->failure.status;
+        sqlite3_bind_int64(statement, 1, group);
+        sqlite3_bind_int64(statement, 2, member);
+        sqlite3_bind_int64(statement, 3, store->now_ms);
+        for (int i = 0; i < TIDE__SQ_ROWS; i++)
+            tide__sq_bind_id(statement, 4 + 2 * i, rows->rows[first + (size_t)i].id);
+        store->wrote = true;
+        status = tide__sq_run(store, statement);
+    }
+    for (; first < rows->count && status == TIDE_OK; first++)
+        status = tide__sq_pending_put(store, group, rows->rows[first].id, member, store->now_ms, 1);
+    return status;
+}
+
 tide_status tide__sq_pending_drop(tide__sq_store *store, int64_t group, tide_id id, bool *dropped) {
     sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_PENDING_DROP);
     if (statement == NULL)
@@ -113,6 +134,7 @@ tide_status tide__sq_read_new(tide__sq_store *store, tide__sq_stream *stream, ti
     sqlite3_bind_int64(entries, 1, stream->id);
     tide__sq_bind_id(entries, 2, group->last);
     sqlite3_bind_int64(entries, 4, count > INT64_MAX ? INT64_MAX : (int64_t)count);
+    size_t before = rows->count;
     tide_status status = TIDE_OK;
     while (status == TIDE_OK) {
         int code = tide__sq_step(store, entries);
@@ -127,10 +149,10 @@ tide_status tide__sq_read_new(tide__sq_store *store, tide__sq_stream *stream, ti
         status = tide__sq_rows_add(rows, id, 1, blob);
         if (status == TIDE_OK)
             status = tide__sq_group_advance(store, stream, group, id);
-        if (status == TIDE_OK && !no_ack)
-            status = tide__sq_pending_put(store, group->id, id, member->id, store->now_ms, 1);
     }
     sqlite3_reset(entries);
+    if (status == TIDE_OK && !no_ack)
+        status = pending_new(store, group->id, member->id, rows, before);
     if (rows->count > 0) {
         if (!no_ack) /* as Valkey 8: active is who got something to ack */
             member->active_ms = store->now_ms;
@@ -342,6 +364,36 @@ static tide_status set_pending(tide__sq_store *store, tide__sq_group *group,
     return status;
 }
 
+/* How many items from the `first` on acknowledge ids that follow each other without a gap. */
+static size_t ack_run(const tide_op_settle *op, size_t first) {
+    tide_id id = op->items[first].id;
+    size_t count = 1;
+    for (; first + count < op->item_count && id.seq <= INT64_MAX - count; count++) {
+        const tide_settlement *next = &op->items[first + count];
+        if (next->kind != TIDE_SETTLE_ACK || next->id.ms != id.ms || next->id.seq != id.seq + count)
+            break;
+    }
+    return count;
+}
+
+/* A whole run goes by one statement: every id in its range is one of those acknowledged. */
+static tide_status drop_acked(tide__sq_store *store, int64_t group, tide_id first, size_t count) {
+    if (count == 1) {
+        bool dropped;
+        return tide__sq_pending_drop(store, group, first, &dropped);
+    }
+    sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_PENDING_DROP_RUN);
+    if (statement == NULL)
+        return store->failure.status;
+    sqlite3_bind_int64(statement, 1, group);
+    tide__sq_bind_id(statement, 2, first);
+    sqlite3_bind_int64(statement, 4, (int64_t)(first.seq + count - 1));
+    tide_status status = tide__sq_run(store, statement);
+    if (status == TIDE_OK && sqlite3_changes(store->db) > 0)
+        store->wrote = true;
+    return status;
+}
+
 tide_status tide__sq_do_settle(tide__sq_store *store, tide__sq_work *work) {
     const tide_op_settle *op = &work->op.as.settle;
     tide__sq_stream *stream;
@@ -353,13 +405,15 @@ tide_status tide__sq_do_settle(tide__sq_store *store, tide__sq_work *work) {
     tide_status *results = work->out.settle, failed = TIDE_OK;
     for (size_t i = 0; i < op->item_count && status == TIDE_OK; i++) {
         const tide_settlement *item = &op->items[i];
-        bool dropped;
         results[i] = TIDE_OK;
         if (group == NULL) /* acknowledged is what it is, then */
             results[i] = item->kind == TIDE_SETTLE_ACK ? TIDE_OK : TIDE_NOGROUP;
-        else if (item->kind == TIDE_SETTLE_ACK)
-            status = tide__sq_pending_drop(store, group->id, item->id, &dropped);
-        else if (member == NULL) /* nobody of that name: it owns nothing */
+        else if (item->kind == TIDE_SETTLE_ACK) {
+            size_t count = ack_run(op, i);
+            status = drop_acked(store, group->id, item->id, count);
+            for (; count > 1; count--)
+                results[++i] = TIDE_OK;
+        } else if (member == NULL) /* nobody of that name: it owns nothing */
             results[i] = item->kind == TIDE_SETTLE_ATTEMPT ? TIDE_NOTFOUND : TIDE_OK;
         else if (item->kind == TIDE_SETTLE_DEAD || item->kind == TIDE_SETTLE_DELAY)
             status = move_away(store, work, stream, group, member, i, &results[i]);

@@ -25,6 +25,17 @@ bool tide__sq_next_id(const tide__sq_store *store, const tide__sq_stream *stream
     return true;
 }
 
+static void note_appended(tide__sq_stream *stream, tide_id first, tide_id last, uint64_t count) {
+    if (stream->length == 0) {
+        stream->first = first;
+        stream->first_known = true;
+    }
+    stream->last = last;
+    stream->length += count;
+    stream->added += count;
+    stream->dirty = true;
+}
+
 tide_status tide__sq_append(tide__sq_store *store, tide__sq_stream *stream, tide_id id,
                             tide_str packed) {
     sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_ENTRY_ADD);
@@ -35,17 +46,9 @@ tide_status tide__sq_append(tide__sq_store *store, tide__sq_stream *stream, tide
     tide__sq_bind_blob(statement, 4, packed);
     store->wrote = true;
     tide_status status = tide__sq_run(store, statement);
-    if (status != TIDE_OK)
-        return status;
-    if (stream->length == 0) {
-        stream->first = id;
-        stream->first_known = true;
-    }
-    stream->last = id;
-    stream->length++;
-    stream->added++;
-    stream->dirty = true;
-    return TIDE_OK;
+    if (status == TIDE_OK)
+        note_appended(stream, id, id, 1);
+    return status;
 }
 
 /* ---- trimming ---- */
@@ -260,6 +263,43 @@ static tide_status refuse_version(tide__sq_store *store, tide__sq_work *work, ui
                            op->stream.data, expected, (unsigned long long)version);
 }
 
+/* The blob of a record, with the version that it has in its stream where one is kept. */
+static tide_str blob_of(const tide_op_publish *op, const tide__sq_record *record,
+                        uint64_t *version) {
+    tide_str packed = record->packed;
+    if (op->expect != TIDE_EXPECT_NONE) {
+        /* The record was packed with room for its version. */
+        char *end = (char *)(uintptr_t)packed.data + packed.len;
+        packed.len += tide__sq_pack_version(end, ++*version);
+    }
+    return packed;
+}
+
+/* TIDE__SQ_ROWS records from the `first` on, by one statement. The stream has that many ids left. */
+static tide_status publish_rows(tide__sq_store *store, tide__sq_work *work, tide__sq_stream *stream,
+                                size_t first, uint64_t *version) {
+    sqlite3_stmt *statement = tide__sq_statement_of(store, TIDE__SQ_ENTRY_ADD_ROWS);
+    if (statement == NULL)
+        return store->failure.status;
+    sqlite3_bind_int64(statement, 1, stream->id);
+    tide_publish_result *results = &work->out.publish.results[first];
+    tide__sq_stream place = {.last = stream->last};
+    for (size_t i = 0; i < TIDE__SQ_ROWS; i++) {
+        int index = 2 + 3 * (int)i;
+        if (!tide__sq_next_id(store, &place, &place.last))
+            return tide__sq_damaged(store, "ids");
+        tide__sq_bind_id(statement, index, place.last);
+        tide__sq_bind_blob(statement, index + 2,
+                           blob_of(&work->op.as.publish, &work->records[first + i], version));
+        results[i] = (tide_publish_result){.status = TIDE_OK, .id = place.last};
+    }
+    store->wrote = true;
+    tide_status status = tide__sq_run(store, statement);
+    if (status == TIDE_OK)
+        note_appended(stream, results[0].id, place.last, TIDE__SQ_ROWS);
+    return status;
+}
+
 static tide_status publish_one(tide__sq_store *store, tide__sq_work *work, tide__sq_stream *stream,
                                size_t i, int64_t due_ms, uint64_t *version) {
     const tide_op_publish *op = &work->op.as.publish;
@@ -280,12 +320,7 @@ static tide_status publish_one(tide__sq_store *store, tide__sq_work *work, tide_
         if (status != TIDE_OK || result->duplicate)
             return status;
     } else {
-        tide_str packed = record->packed;
-        if (op->expect != TIDE_EXPECT_NONE) {
-            /* The record was packed with room for its version. */
-            char *end = (char *)(uintptr_t)packed.data + packed.len;
-            packed.len += tide__sq_pack_version(end, ++*version);
-        }
+        tide_str packed = blob_of(op, record, version);
         if (!tide__sq_next_id(store, stream, &id)) {
             result->status = TIDE_LIMIT;
             result->detail = TIDE_STR("the stream has used up its ids");
@@ -329,7 +364,14 @@ tide_status tide__sq_do_publish(tide__sq_store *store, tide__sq_work *work) {
                                "%.*s holds a key-value, not a stream", (int)op->stream.len,
                                op->stream.data);
     }
-    for (size_t i = 0; i < op->record_count && status == TIDE_OK; i++)
+    size_t i = 0;
+    /* Below the largest ms there is, no stream runs out of ids. */
+    for (bool plain = due_ms == 0 && op->dedupe_window_ms == 0;
+         plain && op->record_count - i >= TIDE__SQ_ROWS && stream->last.ms < UINT64_MAX &&
+         status == TIDE_OK;
+         i += TIDE__SQ_ROWS)
+        status = publish_rows(store, work, stream, i, &version);
+    for (; i < op->record_count && status == TIDE_OK; i++)
         status = publish_one(store, work, stream, i, due_ms, &version);
     if (status != TIDE_OK)
         return status;

@@ -17,6 +17,7 @@
 
 #include <sqlite3.h>
 
+#include "broker/sqlite/internal.h"
 #include "failing_allocator.h"
 #include "faulty_vfs.h"
 
@@ -97,6 +98,39 @@ static tide_status try_command(rig *r, outcome *out, const char *const *words, s
     try_command(r, out, (const char *const[]){__VA_ARGS__},                                        \
                 sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
 
+/* More entries at once than one statement writes, through publish, fetch and ack. */
+static void many_of(rig *r, outcome *out) {
+    enum { MANY = TIDE__SQ_ROWS + 1 };
+    tide_field field = {TIDE_STR("event_id"), TIDE_STR("e1")};
+    tide_record records[MANY];
+    tide_settlement items[MANY];
+    size_t count = 0;
+    for (size_t i = 0; i < MANY; i++)
+        records[i] = (tide_record){&field, 1, field.value};
+    tide_op op = {.kind = TIDE_OP_GROUP_ENSURE};
+    op.as.group_ensure.stream = str("m");
+    op.as.group_ensure.group = str("g");
+    op.as.group_ensure.start = str("0");
+    try(r, op, out);
+    try(r, rig_publish_op("m", records, MANY), out);
+    if (try(r, rig_fetch_op("m", "g", "c", MANY), out) == TIDE_OK) {
+        tide_batch *batch = r->last.as.fetch.batch;
+        for (; count < rig_count(batch); count++)
+            items[count] = (tide_settlement){.kind = TIDE_SETTLE_ACK,
+                                             .id = tide_batch_entry(batch, count)->id};
+        tide_batch_release(batch);
+    }
+    if (count == 0)
+        return;
+    op = (tide_op){.kind = TIDE_OP_SETTLE};
+    op.as.settle.stream = str("m");
+    op.as.settle.group = str("g");
+    op.as.settle.consumer = str("c");
+    op.as.settle.items = items;
+    op.as.settle.item_count = count;
+    try(r, op, out);
+}
+
 static void scenario_of(rig *r, outcome *out) {
     tide_field fields[] = {{TIDE_STR("event_id"), TIDE_STR("e1")}, {TIDE_STR("x"), TIDE_STR("y")}};
     tide_record record = {fields, 2, TIDE_STR("e1")};
@@ -126,6 +160,7 @@ static void scenario_of(rig *r, outcome *out) {
     r->now_us += 5000;
     if (try(r, op, out) == TIDE_OK)
         out->acked += (int)r->last.as.promote.moved;
+    many_of(r, out);
     tide_id ids[4] = {{0, 0}};
     size_t count = 0;
     if (try(r, rig_fetch_op("s", "g", "c", 4), out) == TIDE_OK) {
