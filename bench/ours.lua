@@ -213,12 +213,13 @@ figures["latency-send"] = function()
   local bus = open()
   local topic = bus:topic(stream)
   local due = now()
-  local filler = string.rep(" ", 160)
+  local filler = string.rep(" ", 160) .. "}"
   for _ = 1, count do
     local left = due - now()
     if left > 0 then bus:sleep(left) end
     due = due + 0.001
-    local data = string.format('{"sent":%.0f%s}', now() * 1e9, filler)
+    -- As cheap as the yardstick's: what is measured begins here.
+    local data = string.format('{"sent":%d', math.floor(now() * 1e9)) .. filler
     must(topic:publish { type = "Ping", data = data, content_type = "application/json" })
   end
 end

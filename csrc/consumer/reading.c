@@ -11,6 +11,8 @@
  *      been seen, few are asked for.
  *   3. no new entries are asked for while own history hasn't been read to its end.
  *   4. an id that is held isn't taken a second time, wherever it comes from.
+ *   5. two reads are in flight while events flow, so that the server never waits for us; one while they trickle, because a
+ *      server that has a second one waiting takes it up before it sends the answer to the first (decision 9).
  */
 #include "base/limits.h"
 #include "base/text.h"
@@ -19,6 +21,9 @@
 enum {
     HISTORY_PAGE_MAX = 1000,
     BYTES_MIN = 32,
+    /* So many reads in a row that brought next to nothing: events trickle. */
+    TRICKLE_READS = 8,
+    TRICKLE_ENTRIES = 2,
     LOSS_CALM_US = 10000000 /* a group that vanishes again within that time backs off */
 };
 
@@ -71,7 +76,7 @@ static uint32_t read_count(tide_consumer *consumer) {
             consumer->options.prefetch > taken ? consumer->options.prefetch - taken : 0;
         return 0;
     }
-    if (consumer->fetches >= 2)
+    if (consumer->fetches >= (consumer->small_reads < TRICKLE_READS ? 2u : 1u))
         return 0;
     if (consumer->estimate == 0 && consumer->fetches > 0)
         return 0; /* how large they are must be seen first */
@@ -247,6 +252,13 @@ static void admit_old(tide_consumer *consumer, uint32_t slot, uint32_t counted, 
     }
 }
 
+static void learn_flow(tide_consumer *consumer, const tide_batch *batch) {
+    if (batch != NULL && tide_batch_count(batch) > TRICKLE_ENTRIES)
+        consumer->small_reads = 0;
+    else if (consumer->small_reads < TRICKLE_READS)
+        consumer->small_reads++;
+}
+
 static void learn_size(tide_consumer *consumer, size_t bytes, size_t count) {
     if (count == 0)
         return;
@@ -367,6 +379,8 @@ void tide__reading_fetched(tide_consumer *consumer, tide_flight *flight,
     flight->history = false;
     flight->count = 0;
     if (completion->status == TIDE_OK) {
+        if (!history)
+            learn_flow(consumer, completion->as.fetch.batch);
         if (completion->as.fetch.batch != NULL)
             tide__recovery_note_arrival(consumer, flight->started_us, now_us);
         tide_id last =

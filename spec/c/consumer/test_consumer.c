@@ -179,6 +179,35 @@ static void test_group_then_history_then_two_reads(void **state) {
     world_close(&w);
 }
 
+static uint32_t reads_in_flight(const world *w) {
+    uint32_t reads = 0;
+    for (size_t i = 0; i < w->fake.op_count; i++)
+        reads += w->fake.ops[i].kind == TIDE_OP_FETCH;
+    return reads;
+}
+
+static void test_one_read_while_events_trickle(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    uint64_t id = 1;
+    deliver(&w, id++, 1); /* how large they are is known */
+    ack(&w, next(&w).handle);
+    turn(&w);
+    assert_int_equal(reads_in_flight(&w), 2);
+    for (int i = 0; i < 20; i++) {
+        deliver(&w, id++, 1);
+        ack(&w, next(&w).handle);
+        serve(&w);
+    }
+    assert_int_equal(reads_in_flight(&w), 1);
+    deliver(&w, id, 10);
+    assert_int_equal(reads_in_flight(&w), 2);
+    for (int i = 0; i < 10; i++)
+        ack(&w, next(&w).handle);
+    world_close(&w);
+}
+
 static void test_options_are_checked(void **state) {
     (void)state;
     fake_broker fake;
@@ -1096,6 +1125,7 @@ static void test_every_allocation_may_fail_F38(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_group_then_history_then_two_reads),
+        cmocka_unit_test(test_one_read_while_events_trickle),
         cmocka_unit_test(test_options_are_checked),
         cmocka_unit_test(test_prefetch_bounds_what_is_asked_for),
         cmocka_unit_test(test_byte_budget_bounds_reads_F30),
