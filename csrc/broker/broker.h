@@ -59,6 +59,12 @@ typedef struct tide_broker_vtable {
     void (*interrupt)(tide_broker *broker, uint32_t reader, int64_t now_us);
     /* The reader's link is not needed any more; no operation of it is under way. */
     void (*drop_reader)(tide_broker *broker, uint32_t reader, int64_t now_us);
+    /* Watches a stream's delayed set: what is pointed to grows each time that somebody, maybe another process, puts an event
+     * there that is due before all others, so that a PROMOTE then pays. It is valid until it is given to unwatch, once for each
+     * watch. A hint, not a promise: what it misses, the next PROMOTE finds. NULL when there is no memory for it. Both
+     * members are NULL on an engine that offers none. */
+    const uint64_t *(*watch)(tide_broker *broker, tide_str stream, int64_t now_us);
+    void (*unwatch)(tide_broker *broker, const uint64_t *watch, int64_t now_us);
     /* Time passes: time limits, reconnects, polls. */
     void (*tick)(tide_broker *broker, int64_t now_us);
     /* When tick is due next; INT64_MAX when never. */

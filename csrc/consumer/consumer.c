@@ -131,6 +131,7 @@ void tide_consumer_destroy(tide_consumer *consumer) {
         return;
     tide_consumer *c = consumer;
     tide_allocator alloc = c->alloc;
+    tide__recovery_unwatch(c, c->now_us);
     if (c->extend_ids != NULL)
         tide_free(&alloc, c->extend_ids, c->ledger.capacity * sizeof *c->extend_ids);
     tide__ledger_deinit(&c->ledger);

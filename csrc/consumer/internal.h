@@ -112,8 +112,11 @@ struct tide_consumer {
     int64_t extend_started_us;
     int64_t recover_due_us;
     tide_id recover_cursor;
-    bool recover_waiting; /* due, but the window is full */
-    int64_t promote_due_us;
+    bool recover_waiting;   /* due, but the window is full */
+    int64_t promote_due_us; /* while a look is under way: of what was noted since */
+    const uint64_t *watch;  /* the broker's hint; NULL: none */
+    uint64_t watch_seen;
+    bool is_watching; /* has asked for it, once */
 
     /* settlement */
     int64_t settle_due_us; /* of the oldest in `queue` */
@@ -231,6 +234,8 @@ int64_t tide__recovery_deadline_us(const tide_consumer *consumer);
 void tide__recovery_extended(tide_consumer *consumer, tide_completion *completion, int64_t now_us);
 void tide__recovery_recovered(tide_consumer *consumer, tide_completion *completion, int64_t now_us);
 void tide__recovery_promoted(tide_consumer *consumer, tide_completion *completion, int64_t now_us);
+/* Gives the broker's hint back; harmless when there is none. */
+void tide__recovery_unwatch(tide_consumer *consumer, int64_t now_us);
 /* The clock of the last call and of this one are far apart: leases must be seen again before anything runs. */
 void tide__recovery_note_time(tide_consumer *consumer, int64_t now_us);
 /* Entries have arrived of an operation that began then: what waited for us through a pause isn't ours for sure. */

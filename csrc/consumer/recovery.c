@@ -270,7 +270,30 @@ void tide__recovery_recovered(tide_consumer *consumer, tide_completion *completi
 
 /* ---- the delayed set ---- */
 
+/* Somebody has put an event there that is due before all others: looked at now, which tells when it is due. */
+static void watch_pump(tide_consumer *consumer, int64_t now_us) {
+    const tide_broker_vtable *broker = consumer->broker->vtable;
+    if (!consumer->is_watching) {
+        consumer->is_watching = true;
+        if (broker->watch != NULL)
+            consumer->watch = broker->watch(consumer->broker, consumer->options.stream, now_us);
+        if (consumer->watch != NULL)
+            consumer->watch_seen = *consumer->watch;
+    }
+    if (consumer->watch != NULL && *consumer->watch != consumer->watch_seen) {
+        consumer->watch_seen = *consumer->watch;
+        tide__consumer_note_due(consumer, now_us);
+    }
+}
+
+void tide__recovery_unwatch(tide_consumer *consumer, int64_t now_us) {
+    if (consumer->watch != NULL)
+        consumer->broker->vtable->unwatch(consumer->broker, consumer->watch, now_us);
+    consumer->watch = NULL;
+}
+
 static void promote_pump(tide_consumer *consumer, int64_t now_us) {
+    watch_pump(consumer, now_us);
     if (consumer->flights[TIDE_FLIGHT_PROMOTE].tag != 0 || now_us < consumer->promote_due_us ||
         !tide__gate_is_open(consumer, TIDE_GATE_PROMOTE, now_us))
         return;
@@ -278,12 +301,16 @@ static void promote_pump(tide_consumer *consumer, int64_t now_us) {
         .kind = TIDE_OP_PROMOTE,
         .as.promote = {.stream = consumer->options.stream, .count_max = PROMOTE_PAGE_MAX}};
     tide_error error;
-    if (tide__consumer_submit(consumer, TIDE_FLIGHT_PROMOTE, &op, now_us, &error) != TIDE_OK)
+    if (tide__consumer_submit(consumer, TIDE_FLIGHT_PROMOTE, &op, now_us, &error) != TIDE_OK) {
         tide__gate_fail(consumer, TIDE_GATE_PROMOTE, &error, now_us);
+        return;
+    }
+    /* What is noted from here on may have come after the look. */
+    consumer->promote_due_us = INT64_MAX;
 }
 
 void tide__recovery_promoted(tide_consumer *consumer, tide_completion *completion, int64_t now_us) {
-    consumer->promote_due_us = now_us + consumer->options.promote_ms * 1000;
+    tide__consumer_note_due(consumer, now_us + consumer->options.promote_ms * 1000);
     if (completion->status != TIDE_OK) {
         tide__gate_fail(consumer, TIDE_GATE_PROMOTE, &completion->error, now_us);
         return;
@@ -298,7 +325,7 @@ void tide__recovery_promoted(tide_consumer *consumer, tide_completion *completio
         next_ms = 0;
     /* Other writers may add an earlier one: never later than promote_ms from now. */
     if (next_ms >= 0 && next_ms < consumer->options.promote_ms)
-        consumer->promote_due_us = now_us + (next_ms > 0 ? next_ms : 1) * 1000;
+        tide__consumer_note_due(consumer, now_us + (next_ms > 0 ? next_ms : 1) * 1000);
 }
 
 /* ---- all ---- */
@@ -310,6 +337,8 @@ void tide__recovery_pump(tide_consumer *consumer, int64_t now_us) {
         promote_pump(consumer, now_us);
     } else {
         consumer->recover_waiting = false;
+        if (consumer->state == TIDE_CONSUMER_STOPPING || consumer->state == TIDE_CONSUMER_STOPPED)
+            tide__recovery_unwatch(consumer, now_us);
     }
 }
 

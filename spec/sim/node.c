@@ -56,6 +56,12 @@ static void bug_interrupt(tide_broker *b, uint32_t reader, int64_t now_us) {
 static void bug_drop_reader(tide_broker *b, uint32_t reader, int64_t now_us) {
     INNER(b)->vtable->drop_reader(INNER(b), reader, now_us);
 }
+static const uint64_t *bug_watch(tide_broker *b, tide_str stream, int64_t now_us) {
+    return INNER(b)->vtable->watch(INNER(b), stream, now_us);
+}
+static void bug_unwatch(tide_broker *b, const uint64_t *watch, int64_t now_us) {
+    INNER(b)->vtable->unwatch(INNER(b), watch, now_us);
+}
 static void bug_tick(tide_broker *b, int64_t now_us) {
     INNER(b)->vtable->tick(INNER(b), now_us);
 }
@@ -120,6 +126,10 @@ void sim__node_start(world *w, uint32_t index) {
         n->bug.vtable.destroy = bug_destroy;
         n->bug.vtable.interrupt = bug_interrupt;
         n->bug.vtable.drop_reader = bug_drop_reader;
+        if (broker->vtable->watch != NULL) {
+            n->bug.vtable.watch = bug_watch;
+            n->bug.vtable.unwatch = bug_unwatch;
+        }
         n->bug.vtable.tick = bug_tick;
         n->bug.vtable.deadline_us = bug_deadline_us;
         n->bug.vtable.state = bug_state;

@@ -106,6 +106,8 @@ static bool execute(sim_server *server, client *c, const tide_str *args, size_t 
     }
     if (sim__is(name, "XREADGROUP"))
         return sim__cmd_xreadgroup(server, args, count, out, may_block, block_ms);
+    if (sim__is(name, "XREAD"))
+        return sim__cmd_xread(server, args, count, out, may_block, block_ms);
     if (sim__is(name, "XADD")) {
         sim__cmd_xadd(server, args, count, out);
     } else if (sim__is(name, "XACK")) {

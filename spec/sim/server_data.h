@@ -151,6 +151,12 @@ void sim__cmd_xclaim(sim_server *server, const tide_str *args, size_t count, byt
 void sim__cmd_xautoclaim(sim_server *server, const tide_str *args, size_t count, bytes *out);
 void sim__cmd_xinfo(sim_server *server, const tide_str *args, size_t count, bytes *out);
 
+/* ---- server_read.c ---- */
+
+/* Answers false when it would block. */
+bool sim__cmd_xread(sim_server *server, const tide_str *args, size_t count, bytes *out,
+                    bool may_block, int64_t *block_ms);
+
 /* ---- server_script.c ---- */
 
 void sim__set_text(sim_server *server, tide_str key, tide_str value, int64_t ttl_ms);

@@ -211,12 +211,16 @@ static void script_schedule(sim_server *server, const tide_str *keys, const tide
     tide_i64_parse(argv[2], &window);
     if (sim__is(argv[0], "in"))
         due += server->now_ms;
+    const object *set = sim__find(server, keys[0]);
+    bool is_first = set == NULL || (double)due < set->members[0].score;
+    bool added = false;
     sim__reply_array(out, (argc - 3) / 2);
     for (size_t i = 3; i + 1 < argc; i += 2) {
-        tide_str key = window > 0 ? keys[2 + (i - 3) / 2] : (tide_str){NULL, 0};
+        tide_str key = window > 0 ? keys[3 + (i - 3) / 2] : (tide_str){NULL, 0};
         bool hit = (window > 0 && sim__find(server, key) != NULL) ||
                    member_of(sim__find(server, keys[0]), argv[i]) != NULL;
         if (!hit) {
+            added = true;
             member_set(server, keys[0], KIND_ZSET, argv[i], (double)due, (tide_str){"", 0});
             member_set(server, keys[1], KIND_HASH, argv[i], 0, argv[i + 1]);
             if (window > 0)
@@ -225,6 +229,18 @@ static void script_schedule(sim_server *server, const tide_str *keys, const tide
         }
         sim__reply_int(out, hit);
     }
+    if (!added || !is_first || due >= server->now_ms + 60000)
+        return;
+    char digits[TIDE_U64_DIGITS_MAX];
+    const tide_str wake[] = {TIDE_STR("MAXLEN"),
+                             TIDE_STR("8"),
+                             TIDE_STR("*"),
+                             TIDE_STR("due"),
+                             {digits, tide_u64_format(digits, (uint64_t)due)}};
+    bytes ignored = {0};
+    if (sim__add_entry(server, keys[2], wake, sizeof wake / sizeof *wake, &ignored))
+        sim__find(server, keys[2])->expires_ms = server->now_ms + 5000;
+    free(ignored.data);
 }
 
 static bool read_u32(tide_str packed, size_t *at, uint32_t *number) {

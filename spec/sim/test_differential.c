@@ -490,9 +490,10 @@ static void make_script(command *c, tide_prng *p) {
         break;
     case 10:
         arg_script(c, SCRIPT_SCHEDULE);
-        arg(c, "3");
+        arg(c, "4");
         arg(c, "{k}later");
         arg(c, "{k}later:events");
+        arg(c, below(p, 8) == 0 ? "{k}text" : "{k}wake");
         arg(c, "{k}once:%u", (unsigned)below(p, 16));
         if (below(p, 2) == 0) {
             arg(c, "in");
@@ -519,7 +520,7 @@ static void make_script(command *c, tide_prng *p) {
 static void make(command *c, tide_prng *p, uint32_t *next_id) {
     c->count = 0;
     c->hide = -1;
-    switch (below(p, 26)) {
+    switch (below(p, 27)) {
     case 0:
     case 1:
     case 2:
@@ -710,6 +711,20 @@ static void make(command *c, tide_prng *p, uint32_t *next_id) {
         arg(c, "GET");
         arg(c, "%s", key(p));
         break;
+    case 23: {
+        arg(c, "XREAD");
+        if (below(p, 2) == 0) {
+            arg(c, "COUNT");
+            arg(c, "%u", (unsigned)below(p, 5));
+        }
+        arg(c, "STREAMS");
+        uint64_t streams = 1 + below(p, 3);
+        for (uint64_t i = 0; i < streams; i++)
+            arg(c, "%s", below(p, 6) == 0 ? "{k}wake" : key(p));
+        for (uint64_t i = 0; i < streams; i++)
+            arg_id(c, p);
+        break;
+    }
     default: make_script(c, p);
     }
 }

@@ -29,7 +29,8 @@
  *      operation that was sent in part, the unsent rest ends as DISCONNECTED.
  *   4. `out` leaves only in READY, the greeting only in GREETING.
  *   5. Back-off: full jitter over a window that doubles from 50 ms to 4 s; a connection that was READY for a second begins
- *      anew. (4 s and a connect stay below the 5 s within which everything goes on.)
+ *      anew. (4 s and a connect stay below the 5 s within which everything goes on.) The link for wakes, which nothing
+ *      depends on, takes its time: 1 s to 30 s, and one line in the log for failures in a row.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -46,10 +47,16 @@ enum {
     STABLE_MS = 1000,
     OPENING_MARGIN_MS = 1000, /* the driver's own connect time limit comes first */
     UNBLOCK_AGAIN_MS = 5,
+    /* Of the link for wakes: it is worth little when the server is in trouble. */
+    WAKE_BACKOFF_FIRST_MS = 1000,
+    WAKE_BACKOFF_MAX_MS = 30000,
 };
 
+#define ODD_REPLY "%s sent a reply of another shape than asked for"
+
 static const char *role_name(redis_link_role role) {
-    static const char *const names[] = {"commands", "reading", "blocking command"};
+    static const char *const names[] = {"commands", "reading", "blocking command",
+                                        "delayed events"};
     return names[role];
 }
 
@@ -84,6 +91,8 @@ static int64_t due_us(const redis_link *link) {
     case LINK_READY:
         if (link->role == LINK_SPARE && link->ring_count == 0)
             return link->since_us + (int64_t)REDIS_SPARE_IDLE_MS * 1000;
+        if (link->role == LINK_WAKE && link->wake_us < link->unblock_us)
+            return link->wake_us;
         return link->unblock_us;
     case LINK_CLOSED: break;
     }
@@ -195,11 +204,12 @@ void redis_link_close(redis_link *link, int64_t now_us) {
 
 /* Full jitter: the draw is over the whole window. */
 static int64_t draw_backoff_us(redis_link *link) {
-    int64_t window_ms = BACKOFF_FIRST_MS;
-    for (uint32_t i = 1; i < link->attempts && window_ms < BACKOFF_MAX_MS; i++)
+    int64_t window_ms = link->role == LINK_WAKE ? WAKE_BACKOFF_FIRST_MS : BACKOFF_FIRST_MS;
+    int64_t most_ms = link->role == LINK_WAKE ? WAKE_BACKOFF_MAX_MS : BACKOFF_MAX_MS;
+    for (uint32_t i = 1; i < link->attempts && window_ms < most_ms; i++)
         window_ms *= 2;
-    if (window_ms > BACKOFF_MAX_MS)
-        window_ms = BACKOFF_MAX_MS;
+    if (window_ms > most_ms)
+        window_ms = most_ms;
     return (int64_t)tide_prng_below(&link->broker->prng, (uint64_t)window_ms * 1000);
 }
 
@@ -210,7 +220,8 @@ static void wait_for_retry(redis_link *link, const tide_error *why, int64_t now_
         link->attempts = 0;
     link->attempts++;
     int64_t wait_us = draw_backoff_us(link);
-    if (broker->log.write != NULL && now_us >= broker->log_us) {
+    bool is_said = link->role == LINK_WAKE && link->attempts > 1;
+    if (broker->log.write != NULL && now_us >= broker->log_us && !is_said) {
         char line[TIDE_ERROR_MESSAGE_MAX + 384];
         snprintf(line, sizeof line, "%s: %s (connection for %s, attempt %u, next in %lld ms)",
                  tide_status_code(why->status), why->message, role_name(link->role), link->attempts,
@@ -271,6 +282,8 @@ void redis_link_opened(redis_link *link, int64_t now_us) {
 void redis_link_ready(redis_link *link, int64_t now_us) {
     tide_error_clear(&link->error);
     enter(link, LINK_READY, now_us);
+    if (link->role == LINK_WAKE)
+        redis_wake_ready(link, now_us);
 }
 
 tide_str redis_link_output(redis_link *link) {
@@ -306,13 +319,16 @@ static bool is_drained(const redis_link *link) {
     return end > link->sent;
 }
 
-/* An interrupt was answered: when the server wasn't blocked yet, or another fetch follows, once more. */
-static void unblock_answered(redis_link *link, uint32_t number, int64_t now_us) {
+/* An interrupt was answered: when the server wasn't blocked yet, or another fetch follows, once more. Who isn't allowed to
+ * interrupt waits for the end of BLOCK. */
+static void unblock_answered(redis_link *link, uint32_t number, bool refused, int64_t now_us) {
     redis_broker *broker = link->broker;
     redis_link *reader = number < broker->link_count ? broker->links[number] : NULL;
     if (reader == NULL)
         return;
     reader->unblock_sent = false;
+    if (refused)
+        reader->unblock_left = 0;
     if (reader->unblock_left > 0) {
         reader->unblock_us = now_us + UNBLOCK_AGAIN_MS * 1000;
         redis_link_arm(reader);
@@ -352,8 +368,14 @@ static void take_reply(redis_link *link, tide_reply_box *box, int64_t now_us) {
     redis_request request = redis_request_pop(link);
     redis_op *op = request.op;
     if (op == NULL) {
-        unblock_answered(link, request.index, now_us);
+        bool understood = true;
+        if (link->role == LINK_WAKE)
+            understood = redis_wake_reply(link, &box->reply, now_us);
+        else
+            unblock_answered(link, request.index, box->reply.type == TIDE_REPLY_ERROR, now_us);
         tide_reply_box_release(box);
+        if (!understood)
+            redis_link_drop(link, now_us, TIDE_PROTOCOL, ODD_REPLY, link->broker->place);
         return;
     }
     op->touched = true;
@@ -379,8 +401,7 @@ static void take_reply(redis_link *link, tide_reply_box *box, int64_t now_us) {
     if (!understood) {
         tide_error why;
         tide_status status = op->class->writes ? TIDE_UNKNOWN : TIDE_PROTOCOL;
-        tide_error_set(&why, TIDE_PROTOCOL, "%s sent a reply of another shape than asked for",
-                       link->broker->place);
+        tide_error_set(&why, TIDE_PROTOCOL, ODD_REPLY, link->broker->place);
         redis_request_fail(link, &request, status, NULL, &why);
         redis_link_lost(link, false, &why, now_us);
         return;
@@ -461,11 +482,17 @@ void redis_link_interrupt(redis_link *link, int64_t now_us) {
     uint32_t waiting = 0;
     for (uint32_t i = 0; i < link->ring_count; i++) {
         const redis_op *op = redis_request_at(link, i)->op;
-        if (op != NULL && op->block_us > 0)
+        if (op != NULL ? op->block_us > 0 : link->role == LINK_WAKE)
             waiting++;
     }
     link->unblock_left = waiting;
     send_unblock(link, now_us);
+    redis_link_arm(link);
+}
+
+void redis_link_interrupted(redis_link *link) {
+    link->unblock_left = 0;
+    link->unblock_us = INT64_MAX;
     redis_link_arm(link);
 }
 
@@ -494,10 +521,13 @@ void redis_link_tick(redis_link *link, int64_t now_us) {
     case LINK_READY:
         if (link->role == LINK_SPARE && link->ring_count == 0) {
             redis_link_close(link, now_us);
-        } else {
-            send_unblock(link, now_us);
-            redis_link_arm(link);
+            break;
         }
+        if (now_us >= link->unblock_us)
+            send_unblock(link, now_us);
+        if (link->role == LINK_WAKE)
+            redis_wake_tick(link, now_us);
+        redis_link_arm(link);
         break;
     case LINK_CLOSED: break;
     }

@@ -192,7 +192,8 @@ static tide_status encode_append(redis_op *op, redis_link *link, const tide_op_p
 }
 
 static tide_status encode_later(redis_op *op, redis_link *link, const tide_op_publish *in) {
-    redis_op_about(op, in->stream, "+evalsha +eval +zadd +hset +exists +set +time", true);
+    redis_op_about(op, in->stream,
+                   "+evalsha +eval +zadd +zrange +hset +exists +set +xadd +pexpire +time", true);
     tide_status status = redis_link_reserve(link, call_count(in));
     if (status != TIDE_OK)
         return status;
@@ -201,11 +202,12 @@ static tide_status encode_later(redis_op *op, redis_link *link, const tide_op_pu
     for (size_t first = 0; first < in->record_count && !out->failed;) {
         size_t count = call_records(in, first);
         redis_request *request = redis_script_begin(link, op, STEP_LATER, SCRIPT_SCHEDULE,
-                                                    2 + (once ? count : 0), 3 + 2 * count);
+                                                    3 + (once ? count : 0), 3 + 2 * count);
         request->index = (uint32_t)first;
         request->count = (uint32_t)count;
         redis_arg_derived(out, in->stream, "delayed", (tide_str){"", 0});
         redis_arg_derived(out, in->stream, "delayed:events", (tide_str){"", 0});
+        redis_arg_derived(out, in->stream, "delayed:wake", (tide_str){"", 0});
         for (size_t i = first; once && i < first + count; i++)
             put_dedupe_key(out, in->stream, in->records[i].event_id);
         if (in->due_ms != 0) {

@@ -341,6 +341,14 @@ static void broker_drop_reader(tide_broker *base, uint32_t reader, int64_t now_u
         redis_link_close(link, now_us);
 }
 
+static const uint64_t *broker_watch(tide_broker *base, tide_str stream, int64_t now_us) {
+    return redis_watch_begin(self(base), stream, now_us);
+}
+
+static void broker_unwatch(tide_broker *base, const uint64_t *watch, int64_t now_us) {
+    redis_watch_end(self(base), watch, now_us);
+}
+
 static void broker_tick(tide_broker *base, int64_t now_us) {
     redis_broker *broker = self(base);
     bool some_unsent = false;
@@ -443,7 +451,7 @@ static tide_status broker_state(const tide_broker *base, tide_error *error) {
     for (uint32_t i = 0; i < broker->link_count; i++) {
         const redis_link *link = broker->links[i];
         if (link == NULL || link->state == LINK_READY || link->role == LINK_SPARE ||
-            link->state == LINK_CLOSED)
+            link->role == LINK_WAKE || link->state == LINK_CLOSED)
             continue;
         is_connecting = true;
         if (link->error.status == TIDE_OK)
@@ -502,6 +510,7 @@ static void broker_destroy(tide_broker *base) {
         op_free(broker, op);
     }
     tide_allocator alloc = broker->alloc;
+    redis_watches_free(broker);
     tide_free(&alloc, broker->links, broker->link_count * sizeof *broker->links);
     tide_heap_deinit(&broker->op_timers);
     tide_heap_deinit(&broker->link_timers);
@@ -520,6 +529,8 @@ static const tide_broker_vtable vtable = {
     .next_completion = broker_next_completion,
     .interrupt = broker_interrupt,
     .drop_reader = broker_drop_reader,
+    .watch = broker_watch,
+    .unwatch = broker_unwatch,
     .tick = broker_tick,
     .deadline_us = broker_deadline_us,
     .next_link_want = broker_next_link_want,

@@ -12,8 +12,8 @@
 
 /*
  * What the files of this folder share. redis.c owns the object and the operations' lives, link.c one connection's life,
- * request.c what waits on it for a reply, greeting.c its first words, scripts.c the server-side scripts; op_*.c turn one
- * family of operations into requests and their replies into completions.
+ * request.c what waits on it for a reply, greeting.c its first words, wake.c the link that hears of delayed events, scripts.c
+ * the server-side scripts; op_*.c turn one family of operations into requests and their replies into completions.
  */
 
 typedef struct redis_broker redis_broker;
@@ -65,7 +65,7 @@ tide_str redis_script_sha1(redis_script script); /* 40 hexadecimal digits */
 
 /* One command that was written to a link and whose reply hasn't come. */
 typedef struct redis_request {
-    redis_op *op;   /* NULL: CLIENT UNBLOCK for the link `index` */
+    redis_op *op;   /* NULL: CLIENT UNBLOCK for the link `index`, or on LINK_WAKE its XREAD */
     uint64_t start; /* place of its first byte in all the bytes of this connection */
     uint32_t index; /* the first record or item that it answers for */
     uint32_t count; /* how many of them */
@@ -177,7 +177,12 @@ void redis_op_done(redis_op *op);
 
 /* ---- links (link.c) ---- */
 
-typedef enum redis_link_role { LINK_SHARED, LINK_READER, LINK_SPARE } redis_link_role;
+typedef enum redis_link_role {
+    LINK_SHARED,
+    LINK_READER, /* fetches of one subscription */
+    LINK_SPARE,  /* a blocking command of the caller */
+    LINK_WAKE    /* waits for delayed events of other processes */
+} redis_link_role;
 
 typedef enum redis_link_state {
     LINK_WAIT_RETRY,
@@ -219,6 +224,9 @@ struct redis_link {
     int64_t unblock_us; /* when CLIENT UNBLOCK is tried again; INT64_MAX never */
     bool unblock_sent;
     uint32_t unblock_left; /* fetches still to be interrupted */
+
+    int64_t wake_us; /* LINK_WAKE: when to read, or when the read under way takes too long */
+    uint32_t wake_failures;
 };
 
 tide_status redis_link_create(redis_broker *broker, redis_link_role role, uint32_t reader,
@@ -241,6 +249,8 @@ void redis_link_ready(redis_link *link, int64_t now_us);
 /* Greeting refused for a reason that waiting won't mend: operations that wait end with it. */
 void redis_link_refuse(redis_link *link, int64_t now_us, const tide_error *why);
 void redis_link_interrupt(redis_link *link, int64_t now_us);
+/* What was to be interrupted has ended. */
+void redis_link_interrupted(redis_link *link);
 /* Sets the timer to what the state asks for. */
 void redis_link_arm(redis_link *link);
 /* ---- the requests of a link (request.c) ---- */
@@ -282,6 +292,19 @@ void redis_link_expire(redis_link *link);
 /* Whether a byte of the operation may have left. */
 bool redis_op_is_sent(const redis_op *op);
 
+/* ---- wakes (wake.c) ---- */
+
+typedef struct redis_watch redis_watch;
+
+/* tide_broker.watch and .unwatch. */
+const uint64_t *redis_watch_begin(redis_broker *broker, tide_str stream, int64_t now_us);
+void redis_watch_end(redis_broker *broker, const uint64_t *wakes, int64_t now_us);
+void redis_watches_free(redis_broker *broker);
+/* Its link is READY; its time has come; a reply is there: false when its shape isn't what was asked for. */
+void redis_wake_ready(redis_link *link, int64_t now_us);
+void redis_wake_tick(redis_link *link, int64_t now_us);
+bool redis_wake_reply(redis_link *link, const tide_reply *reply, int64_t now_us);
+
 /* ---- greeting (greeting.c) ---- */
 
 /* Writes the first requests of a connection. TIDE_OK or TIDE_ENOMEM. */
@@ -313,6 +336,7 @@ struct redis_broker {
     redis_link **links;  /* by number; NULL: free */
     uint32_t link_count; /* of the array */
     redis_link *want_first, *want_last;
+    struct redis_watch *watches;
 
     tide_heap op_timers, link_timers;
     redis_op *resting;

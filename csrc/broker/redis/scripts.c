@@ -69,8 +69,10 @@ static const char append_text[] =
     "out[2] = v\n"
     "return out\n";
 
-/* KEYS delayed set, delayed events, then with a window the dedupe key of each record; ARGV "at" or "in", ms, window ms, then
- * for each record its event id and its packed XADD arguments. Answers 0 (scheduled) or 1 (there already) for each. */
+/* KEYS delayed set, delayed events, wake stream, then with a window the dedupe key of each record; ARGV "at" or "in", ms, window
+ * ms, then for each record its event id and its packed XADD arguments. Answers 0 (scheduled) or 1 (there already) for each.
+ * Whoever waits at the wake stream hears of an event that is due before all others, and within a minute: the others it
+ * learns of in time by looking. The stream lives for 5 s, and its trouble (its type, an ACL) is not the event's. */
 static const char schedule_text[] =
     "if redis.replicate_commands then redis.replicate_commands() end\n"
     "local t = redis.call('TIME')\n"
@@ -78,15 +80,17 @@ static const char schedule_text[] =
     "local due = tonumber(ARGV[2])\n"
     "if ARGV[1] == 'in' then due = now + due end\n"
     "local window = tonumber(ARGV[3])\n"
-    "local score, out = string.format('%.0f', due), {}\n"
+    "local score, out, added = string.format('%.0f', due), {}, false\n"
+    "local first = redis.pcall('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')\n"
     "for i = 4, #ARGV, 2 do\n"
     "  local hit = 0\n"
-    "  local key = KEYS[3 + (i - 4) / 2]\n"
+    "  local key = KEYS[4 + (i - 4) / 2]\n"
     "  if window > 0 and redis.call('EXISTS', key) == 1 then\n"
     "    hit = 1\n"
     "  elseif redis.call('ZADD', KEYS[1], 'NX', score, ARGV[i]) == 0 then\n"
     "    hit = 1\n"
     "  else\n"
+    "    added = true\n"
     "    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])\n"
     "    if window > 0 then\n"
     "      redis.call('SET', key, '0-0', 'PX', string.format('%.0f', window + math.max(0, due - "
@@ -94,6 +98,10 @@ static const char schedule_text[] =
     "    end\n"
     "  end\n"
     "  out[#out + 1] = hit\n"
+    "end\n"
+    "if added and due < now + 60000 and (not first[2] or due < tonumber(first[2])) then\n"
+    "  local wake = redis.pcall('XADD', KEYS[3], 'MAXLEN', '8', '*', 'due', score)\n"
+    "  if type(wake) == 'string' then redis.pcall('PEXPIRE', KEYS[3], '5000') end\n"
     "end\n"
     "return out\n";
 
@@ -277,7 +285,7 @@ static const struct {
     [SCRIPT_APPEND] = {{append_text, sizeof append_text - 1},
                        "76b734d53eec3c271ae0249971d8495a26207c8d"},
     [SCRIPT_SCHEDULE] = {{schedule_text, sizeof schedule_text - 1},
-                         "dd9c15a13806d66ad47b21a5a31537f62fb0a5c3"},
+                         "31a5faf02a2ff39f0d765844084a111bc22a8d11"},
     [SCRIPT_CANCEL] = {{cancel_text, sizeof cancel_text - 1},
                        "14c14b4925b11181f7a5fc8f5b1f03cccb516f1b"},
     [SCRIPT_PROMOTE] = {{promote_text, sizeof promote_text - 1},

@@ -108,6 +108,21 @@ static void drop_reader(tide_broker *broker, uint32_t reader, int64_t now_us) {
     ((fake_broker *)broker)->drops++;
 }
 
+static const uint64_t *watch(tide_broker *broker, tide_str stream, int64_t now_us) {
+    (void)stream, (void)now_us;
+    fake_broker *fake = (fake_broker *)broker;
+    fake->watching++;
+    return &fake->wakes;
+}
+
+static void unwatch(tide_broker *broker, const uint64_t *watched, int64_t now_us) {
+    (void)now_us;
+    fake_broker *fake = (fake_broker *)broker;
+    if (watched != &fake->wakes || fake->watching == 0)
+        abort();
+    fake->watching--;
+}
+
 static void tick(tide_broker *broker, int64_t now_us) {
     (void)broker, (void)now_us;
 }
@@ -132,6 +147,8 @@ static const tide_broker_vtable vtable = {.name = "fake",
                                           .next_completion = next_completion,
                                           .interrupt = interrupt,
                                           .drop_reader = drop_reader,
+                                          .watch = watch,
+                                          .unwatch = unwatch,
                                           .tick = tick,
                                           .deadline_us = deadline_us,
                                           .state = state};

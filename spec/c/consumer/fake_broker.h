@@ -35,6 +35,8 @@ typedef struct fake_broker {
     tide_status refuse; /* submit answers this while it isn't TIDE_OK */
     uint64_t submitted[TIDE_OP_KIND_COUNT];
     unsigned interrupts, drops;
+    uint64_t wakes;    /* what a watch shows */
+    unsigned watching; /* watches that haven't ended */
 } fake_broker;
 
 void fake_broker_init(fake_broker *fake, const tide_allocator *alloc);

@@ -787,6 +787,43 @@ static void test_promotion_follows_the_next_due_time(void **state) {
     world_close(&w);
 }
 
+static void test_promotion_follows_a_wake(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    assert_int_equal(w.fake.watching, 1);
+    /* While a look is under way, which may have been before it: another look, at once. */
+    fake_op *look = fake_find(&w.fake, TIDE_OP_PROMOTE);
+    w.fake.wakes++;
+    turn(&w);
+    fake_answer_promote(&w.fake, look, 0, -1);
+    turn(&w);
+    look = fake_find(&w.fake, TIDE_OP_PROMOTE);
+    assert_non_null(look);
+    fake_answer_promote(&w.fake, look, 0, 300);
+    turn(&w);
+    assert_null(fake_find(&w.fake, TIDE_OP_PROMOTE));
+    /* While none is: now, and then when it says that the first is due. */
+    pass(&w, 100);
+    w.fake.wakes++;
+    turn(&w);
+    look = fake_find(&w.fake, TIDE_OP_PROMOTE);
+    assert_non_null(look);
+    fake_answer_promote(&w.fake, look, 0, 50);
+    turn(&w);
+    pass(&w, 49);
+    assert_null(fake_find(&w.fake, TIDE_OP_PROMOTE));
+    pass(&w, 1);
+    assert_non_null(fake_find(&w.fake, TIDE_OP_PROMOTE));
+    tide_consumer_stop(w.consumer, w.now_us);
+    turn(&w);
+    assert_int_equal(w.fake.watching, 0);
+    world_close(&w);
+    start(&w, options_of(100));
+    world_close(&w);
+    assert_int_equal(w.fake.watching, 0);
+}
+
 /* ---- errors ---- */
 
 static tide_reply text_reply(const char *text) {
@@ -1150,6 +1187,7 @@ int main(void) {
         cmocka_unit_test(test_nothing_runs_after_a_pause_before_the_lease_is_seen_F32),
         cmocka_unit_test(test_the_dead_are_recovered_from_page_by_page_F23),
         cmocka_unit_test(test_promotion_follows_the_next_due_time),
+        cmocka_unit_test(test_promotion_follows_a_wake),
         cmocka_unit_test(test_lost_group_is_recreated_at_the_checkpoint_F14),
         cmocka_unit_test(test_checkpoint_is_how_far_the_group_has_read_when_nothing_is_pending),
         cmocka_unit_test(test_group_lost_with_its_stream_begins_at_zero_F14),
