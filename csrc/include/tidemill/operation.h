@@ -211,8 +211,10 @@ typedef struct tide_op_command {
 
 typedef struct tide_op {
     tide_op_kind kind;
-    uint64_t tag;       /* the caller's; comes back in the completion */
-    int64_t timeout_ms; /* 0: the engine's default; a blocking time is added to it */
+    uint64_t tag; /* the caller's; comes back in the completion */
+    /* For the answer of a server. 0: the engine's default; a blocking time is added to it. The embedded engine has nobody to
+     * wait for but the disk, and what is under way there can't be taken back: it doesn't look at this. */
+    int64_t timeout_ms;
     union {
         tide_op_publish publish;
         tide_op_cancel cancel;
