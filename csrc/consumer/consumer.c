@@ -270,6 +270,7 @@ tide_status tide__consumer_submit(tide_consumer *consumer, int place, tide_op *o
     }
     flight->tag = op->tag;
     flight->started_us = now_us;
+    flight->serial = consumer->op_serial;
     consumer->flying++;
     return TIDE_OK;
 }

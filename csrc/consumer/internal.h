@@ -34,7 +34,8 @@ typedef struct tide_sent {
 typedef struct tide_flight {
     uint64_t tag; /* 0: none under way */
     int64_t started_us;
-    uint32_t count; /* entries asked for, or settlements sent */
+    uint64_t serial; /* op_serial with it */
+    uint32_t count;  /* entries asked for, or settlements sent */
     bool history;
     tide_sent *sent; /* SETTLE */
 } tide_flight;
@@ -110,6 +111,7 @@ struct tide_consumer {
     tide_id *extend_ids;
     uint32_t extend_count, extend_next;
     int64_t extend_started_us;
+    uint64_t extend_serial; /* op_serial with its first operation */
     int64_t recover_due_us;
     tide_id recover_cursor;
     bool recover_waiting;   /* due, but the window is full */

@@ -45,7 +45,7 @@ typedef struct tide_slot {
     size_t copy_size;
     tide_dead_letter *dead; /* what was said about it; NULL: a fixed reason (dead_reason) */
     int64_t delay_ms;       /* of a DELAY */
-    int64_t fresh_us;       /* when it was last seen to be this consumer's */
+    uint64_t fresh;         /* op_serial when it was last seen to be this consumer's */
     uint32_t attempt;       /* the attempt that runs, or would be next */
     uint32_t attempt_base;  /* attempts before it became this entry (field tide_attempt) */
     uint32_t mark;          /* the count that an ATTEMPT or RELEASE writes, or a DEAD names */

@@ -313,7 +313,7 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
             slot = TIDE_SLOT_NONE;
         }
         if (slot != TIDE_SLOT_NONE) {
-            ledger->slots[slot].fresh_us = now_us;
+            ledger->slots[slot].fresh = consumer->op_serial;
             if (source != TIDE_SOURCE_NEW)
                 restore_count(consumer, slot, entry->attempt, now_us);
             continue;
@@ -324,7 +324,7 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
         }
         slot = tide__ledger_take(ledger, entry->id);
         tide_slot *s = &ledger->slots[slot];
-        s->fresh_us = now_us;
+        s->fresh = consumer->op_serial;
         if (entry->gone) {
             gone++;
             tide__settle_want(consumer, slot, TIDE_SETTLE_ACK, 0, now_us);

@@ -147,6 +147,7 @@ static void extend_pump(tide_consumer *consumer, int64_t now_us) {
         return;
     collect(consumer);
     consumer->extend_started_us = now_us;
+    consumer->extend_serial = consumer->op_serial + 1;
     consumer->extend_again = false;
     if (consumer->extend_count == 0) {
         round_done(consumer);
@@ -160,7 +161,7 @@ static void lose(tide_consumer *consumer, tide_id id) {
     if (slot == TIDE_SLOT_NONE)
         return;
     tide_slot *s = &consumer->ledger.slots[slot];
-    if (s->fresh_us >= consumer->extend_started_us)
+    if (s->fresh >= consumer->extend_serial)
         return; /* delivered to us again after the round began */
     switch ((tide_slot_state)s->state) {
     case TIDE_SLOT_RUNNING:

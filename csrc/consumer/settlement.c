@@ -251,8 +251,7 @@ void tide__settle_limbo_end(tide_consumer *consumer) {
         tide__ledger_free(&consumer->ledger, consumer->ledger.limbo.first);
 }
 
-static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind verb, bool found,
-                      int64_t now_us) {
+static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind verb, bool found) {
     tide_ledger *ledger = &consumer->ledger;
     tide_slot *s = &ledger->slots[slot];
     s->verb = TIDE_VERB_NONE;
@@ -269,7 +268,7 @@ static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind v
             tide__ledger_free(ledger, slot);
             return;
         }
-        s->fresh_us = now_us;
+        s->fresh = consumer->op_serial;
         if (s->state == TIDE_SLOT_MARKING)
             tide__ledger_move(ledger, slot, TIDE_SLOT_READY);
         return;
@@ -314,12 +313,11 @@ void tide__settle_completed(tide_consumer *consumer, tide_flight *flight,
             continue;
         }
         /* Delivered to us again after this was sent (by a new group, say): then it must be said again. */
-        bool same =
-            s->verb == sent.verb && s->mark == sent.mark && s->fresh_us <= flight->started_us;
+        bool same = s->verb == sent.verb && s->mark == sent.mark && s->fresh < flight->serial;
         if (status == TIDE_OK || status == TIDE_NOTFOUND) {
             done++;
             if (same) {
-                item_done(consumer, sent.slot, (tide_settle_kind)sent.verb, found, now_us);
+                item_done(consumer, sent.slot, (tide_settle_kind)sent.verb, found);
             } else {
                 tide__ledger_enqueue(ledger, sent.slot, TIDE_QUEUE_WAITING);
                 consumer->settle_now = true;

@@ -745,6 +745,24 @@ static void test_nothing_runs_after_a_pause_before_the_lease_is_seen_F32(void **
     world_close(&w);
 }
 
+static void test_what_waited_through_a_pause_may_be_lost_F32(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    w.now_us += 30000000; /* stopped for 30 s, with a read's answer on its way */
+    turn(&w);
+    deliver(&w, 1, 2);
+    tide_event event;
+    assert_false(has_next(&w, &event));
+    fake_op *op = fake_find(&w.fake, TIDE_OP_EXTEND); /* begun in the same microsecond */
+    assert_int_equal(op->count, 2);
+    fake_answer_lost(&w.fake, op, (tide_id[]){{1, 0}}, 1);
+    turn(&w);
+    assert_int_equal(next(&w).entry->id.ms, 2);
+    assert_false(has_next(&w, &event));
+    world_close(&w);
+}
+
 static void test_the_dead_are_recovered_from_page_by_page_F23(void **state) {
     (void)state;
     world w;
@@ -1185,6 +1203,7 @@ int main(void) {
         cmocka_unit_test(test_lease_is_renewed_each_third),
         cmocka_unit_test(test_late_verdicts_of_a_lost_event_are_harmless_F32),
         cmocka_unit_test(test_nothing_runs_after_a_pause_before_the_lease_is_seen_F32),
+        cmocka_unit_test(test_what_waited_through_a_pause_may_be_lost_F32),
         cmocka_unit_test(test_the_dead_are_recovered_from_page_by_page_F23),
         cmocka_unit_test(test_promotion_follows_the_next_due_time),
         cmocka_unit_test(test_promotion_follows_a_wake),
