@@ -338,6 +338,15 @@ static int bus_unsubscribe(lua_State *L) {
     return 1;
 }
 
+/* bus:crash_limit(number, attempts) → whether the subscription is there. 0: never. */
+static int bus_crash_limit(lua_State *L) {
+    tide_lua_bus *self = tide_lua_check_bus(L, 1);
+    uint32_t number = (uint32_t)luaL_checkinteger(L, 2);
+    uint32_t attempts = (uint32_t)luaL_checkinteger(L, 3);
+    lua_pushboolean(L, tide_engine_crash_limit(self->engine, number, attempts) == TIDE_OK);
+    return 1;
+}
+
 /* bus:stats(number) → table, or nil when the subscription is gone */
 static int bus_stats(lua_State *L) {
     static const char *const states[] = {"starting", "history",  "running", "waiting",
@@ -480,6 +489,7 @@ void tide_lua_bus_register(lua_State *L) {
                                        {"state", bus_state},
                                        {"subscribe", bus_subscribe},
                                        {"unsubscribe", bus_unsubscribe},
+                                       {"crash_limit", bus_crash_limit},
                                        {"stats", bus_stats},
                                        {"flush", bus_flush},
                                        {"cancel", bus_cancel},

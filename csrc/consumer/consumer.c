@@ -39,7 +39,11 @@
  *     too many ─────────────────────────────────────────────────────────────────────────────────┘
  *
  *   The engine's delivery count is the durable count of attempts. It is set to n before attempt n > 1 begins (MARKING), so
- *   neither a crash in the attempt nor one while waiting for it counts wrongly. Of SUSPECT events, which may have killed
+ *   neither a crash in the attempt nor one while waiting for it counts wrongly. The first attempt isn't counted before it
+ *   begins, that would be a round trip for every event: of a first delivery that ended without a verdict nobody knows
+ *   whether it ran or was only buffered. It proves nothing, so it alone never makes a dead letter: an event without an
+ *   attempt left (max = 1, or the last one moved here by a delay) runs once more, counted, as that same attempt. A crash
+ *   loop ends after max(attempts, 2) deliveries, and what was never begun is run. Of SUSPECT events, which may have killed
  *   a process, a few are counted and run at a time, and only one of those that have been suspected before.
  *
  * Invariants (tide__consumer_check):
@@ -92,6 +96,7 @@ tide_status tide_consumer_create(tide_consumer **consumer, uint32_t number,
     c->log = env->log;
     c->broker = broker;
     c->number = number;
+    c->crash_attempts_max = options->retry.attempts_max;
     c->now_us = c->pause_us = INT64_MIN;
     tide_prng_seed(&c->prng, env->seed ^ ((uint64_t)number * UINT64_C(0x9e3779b97f4a7c15)));
     c->state = TIDE_CONSUMER_STARTING;
@@ -147,6 +152,10 @@ void tide__consumer_begin(tide_consumer *consumer, int64_t wall_offset_us, uint6
     consumer->wall_offset_us = wall_offset_us;
     if (serial > consumer->handle_serial)
         consumer->handle_serial = serial;
+}
+
+void tide_consumer_crash_limit(tide_consumer *consumer, uint32_t attempts_max) {
+    consumer->crash_attempts_max = attempts_max;
 }
 
 uint64_t tide__consumer_serial(const tide_consumer *consumer) {
@@ -325,7 +334,7 @@ static void retries_pump(tide_consumer *consumer, int64_t now_us) {
         tide_slot *s = SLOT_OF(timer);
         uint32_t slot = (uint32_t)(s - ledger->slots);
         tide__ledger_move(ledger, slot, TIDE_SLOT_MARKING);
-        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, s->attempt - s->attempt_base,
+        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, tide__slot_count(s, s->attempt),
                           now_us);
         consumer->settle_now = true;
     }
@@ -395,14 +404,13 @@ static void mark_suspects(tide_consumer *consumer, int64_t now_us) {
     while (ledger->suspect.count > 0) {
         uint32_t slot = ledger->suspect.first;
         tide_slot *s = &ledger->slots[slot];
-        bool first_time =
-            s->attempt - s->attempt_base <= 2 && consumer->options.retry.attempts_max > 3;
+        bool first_time = tide__slot_count(s, s->attempt) <= 2 && consumer->crash_attempts_max > 3;
         if (consumer->marking >= (first_time ? SUSPECTS_AT_ONCE : 1))
             break;
         s->suspected = true;
         consumer->marking++;
         tide__ledger_move(ledger, slot, TIDE_SLOT_MARKING);
-        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, s->attempt - s->attempt_base,
+        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, tide__slot_count(s, s->attempt),
                           now_us);
         any = true;
     }
@@ -452,7 +460,7 @@ static void retry_later(tide_consumer *consumer, uint32_t slot, int64_t delay_ms
     if (delay_ms >= consumer->options.delay_move_ms &&
         s->entry.field_count < TIDE_BODY_FIELDS_MAX) {
         s->delay_ms = delay_ms;
-        s->mark = s->attempt - s->attempt_base;
+        s->mark = tide__slot_count(s, s->attempt);
         tide__settle_finish(consumer, slot, TIDE_SETTLE_DELAY, now_us);
         int64_t due_us = now_us + delay_ms * 1000;
         if (due_us < consumer->promote_due_us)

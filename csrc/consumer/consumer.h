@@ -29,6 +29,10 @@ void tide_consumer_complete(tide_consumer *consumer, tide_completion *completion
 void tide_consumer_tick(tide_consumer *consumer, int64_t now_us);
 int64_t tide_consumer_deadline_us(const tide_consumer *consumer);
 
+/* Attempts after which an event whose every attempt ended without a verdict is a dead letter (0: never); at first those
+ * of options.retry. For a caller whose verdicts bring policies of their own: the largest of them. */
+void tide_consumer_crash_limit(tide_consumer *consumer, uint32_t attempts_max);
+
 /* The next event to run, oldest first; false when none is ready. It is then running until tide_consumer_settle. */
 bool tide_consumer_next(tide_consumer *consumer, int64_t now_us, tide_event *event);
 /* Whether tide_consumer_next would have one to look at. */

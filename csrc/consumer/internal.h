@@ -61,6 +61,7 @@ struct tide_consumer {
     tide_allocator alloc;
     tide_log_sink log;
     tide_consumer_options options; /* its strings are copies */
+    uint32_t crash_attempts_max;   /* 0: for ever */
     uint32_t number;
     int64_t wall_offset_us;
     tide_prng prng;
@@ -192,6 +193,12 @@ void tide__reading_group_lost(tide_consumer *consumer, const tide_error *error, 
 /* An error of what reading needs: waits, or parks. */
 void tide__reading_trouble(tide_consumer *consumer, const tide_error *error, int64_t now_us);
 void tide__reading_gone(tide_consumer *consumer, uint32_t count, int64_t now_us);
+
+/* The engine's count that belongs to this attempt of the slot's event. */
+static inline uint32_t tide__slot_count(const tide_slot *slot, uint32_t attempt) {
+    int64_t count = (int64_t)attempt - slot->attempt_base;
+    return count > 0 ? (uint32_t)count : 0;
+}
 
 /* The slot isn't one of those any more. */
 static inline void tide__unsuspect(tide_consumer *consumer, tide_slot *slot) {

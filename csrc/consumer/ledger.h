@@ -47,9 +47,11 @@ typedef struct tide_slot {
     int64_t delay_ms;       /* of a DELAY */
     uint64_t fresh;         /* op_serial when it was last seen to be this consumer's */
     uint32_t attempt;       /* the attempt that runs, or would be next */
-    uint32_t attempt_base;  /* attempts before it became this entry (field tide_attempt) */
-    uint32_t mark;          /* the count that an ATTEMPT or RELEASE writes, or a DEAD names */
-    uint32_t batch;         /* index of its batch, or TIDE_SLOT_NONE */
+    int32_t
+        attempt_base; /* attempt minus the engine's count: those before it became this entry (field
+                               tide_attempt), or one less when its first delivery proved nothing */
+    uint32_t mark;    /* the count that an ATTEMPT or RELEASE writes, or a DEAD names */
+    uint32_t batch;   /* index of its batch, or TIDE_SLOT_NONE */
     uint32_t order_prev, order_next; /* in ready or suspect */
     uint32_t queue_prev, queue_next; /* in free, queue, deferred or limbo */
     uint8_t state;                   /* tide_slot_state */

@@ -219,7 +219,7 @@ void tide__reading_gone(tide_consumer *consumer, uint32_t count, int64_t now_us)
 static void restore_count(tide_consumer *consumer, uint32_t slot, uint32_t counted,
                           int64_t now_us) {
     const tide_slot *s = &consumer->ledger.slots[slot];
-    uint32_t right = s->attempt - s->attempt_base;
+    uint32_t right = tide__slot_count(s, s->attempt);
     switch ((tide_slot_state)s->state) {
     case TIDE_SLOT_READY:
     case TIDE_SLOT_RUNNING: break;
@@ -234,8 +234,14 @@ static void restore_count(tide_consumer *consumer, uint32_t slot, uint32_t count
 /* What an entry of the past has been through decides how it may run. `counted` is the engine's count. */
 static void admit_old(tide_consumer *consumer, uint32_t slot, uint32_t counted, int64_t now_us) {
     tide_slot *s = &consumer->ledger.slots[slot];
-    uint32_t most = consumer->options.retry.attempts_max;
-    if (most == 0 || s->attempt <= 1) {
+    uint32_t most = consumer->crash_attempts_max;
+    /* Its first delivery may never have begun: the attempt that it stands for is made again. */
+    if (most > 0 && s->attempt > most && tide__slot_count(s, s->attempt) == 2) {
+        s->attempt_base--;
+        s->entry.attempt = --s->attempt;
+        tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SUSPECT);
+        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, 1, now_us);
+    } else if (most == 0 || s->attempt <= 1) {
         tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_READY);
         restore_count(consumer, slot, counted, now_us);
     } else if (s->attempt > most) {
@@ -247,7 +253,7 @@ static void admit_old(tide_consumer *consumer, uint32_t slot, uint32_t counted, 
         /* The engine counted this delivery, but it hasn't begun: the count goes back, and up again just before it
          * runs. So one event that kills its process doesn't use up the attempts of those that lay beside it. */
         tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SUSPECT);
-        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, s->attempt - 1 - s->attempt_base,
+        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, tide__slot_count(s, s->attempt - 1),
                           now_us);
     }
 }
@@ -336,8 +342,9 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
         }
         s->entry = *entry;
         tide__ledger_attach(ledger, slot, held);
-        s->attempt_base = tide__carried_attempts(entry);
-        s->attempt = s->attempt_base + deliveries(consumer, entry, source);
+        uint32_t carried = tide__carried_attempts(entry);
+        s->attempt_base = (int32_t)carried;
+        s->attempt = carried + deliveries(consumer, entry, source);
         s->entry.attempt = s->attempt;
         if (source == TIDE_SOURCE_RECOVERED)
             consumer->stats.recovered++;

@@ -65,7 +65,7 @@ void tide__settle_dead(tide_consumer *consumer, uint32_t slot, tide_dead_reason 
 void tide__settle_release(tide_consumer *consumer, uint32_t slot, int64_t now_us) {
     tide_slot *s = &consumer->ledger.slots[slot];
     uint32_t made = s->attempt > 0 ? s->attempt - 1 : 0;
-    s->mark = made > s->attempt_base ? made - s->attempt_base : 0;
+    s->mark = tide__slot_count(s, made);
     tide__settle_finish(consumer, slot, TIDE_SETTLE_RELEASE, now_us);
 }
 

@@ -337,6 +337,14 @@ tide_status tide_engine_settle(tide_engine *engine, uint32_t consumer, uint64_t 
     return tide_consumer_settle(found, handle, verdict, now_us);
 }
 
+tide_status tide_engine_crash_limit(tide_engine *engine, uint32_t consumer, uint32_t attempts_max) {
+    tide_consumer *found = consumer_of(engine, consumer);
+    if (found == NULL)
+        return TIDE_NOTFOUND;
+    tide_consumer_crash_limit(found, attempts_max);
+    return TIDE_OK;
+}
+
 void tide_engine_flush(tide_engine *engine, int64_t now_us) {
     for (uint32_t i = 0; i < engine->live_count; i++)
         tide_consumer_flush(engine->consumers[engine->live[i]], now_us);

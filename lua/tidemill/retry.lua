@@ -28,18 +28,28 @@ local function policy(checked)
   }
 end
 
+--- The larger of two numbers of attempts, where 0 means for ever.
+---@param a integer
+---@param b integer
+---@return integer
+function M.more_attempts(a, b)
+  return (a == 0 or b == 0) and 0 or math.max(a, b)
+end
+
 --- Policies of a retry table. A class's table takes what it doesn't say from the outer one.
 ---@param where string  for messages
 ---@param given table?  max (attempts in all, default 5, 0 for ever), backoff ("fixed", "linear", "exponential":
 --- default), delay (seconds, 0.1), max_delay (seconds, 60), factor (2), jitter (0…1, 0.5), classes
 ---@return userdata? policy   nil when nothing was given
 ---@return table<string, userdata>? classes
+---@return integer attempts   most of them all, 0: for ever
 function M.policies(where, given)
   if given == nil then
-    return nil
+    return nil, nil, rules.max.default
   end
   local checked = options.check(where .. " retry", given, rules)
   local classes
+  local attempts = checked.max
   if checked.classes then
     classes = {}
     for class, table_of in pairs(checked.classes) do
@@ -50,9 +60,10 @@ function M.policies(where, given)
         end
       end
       classes[class] = policy(one)
+      attempts = M.more_attempts(attempts, one.max)
     end
   end
-  return policy(checked), classes
+  return policy(checked), classes, attempts
 end
 
 return M

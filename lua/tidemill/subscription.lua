@@ -4,6 +4,7 @@
 local describe = require("tidemill.error").describe
 local verdict = require "tidemill.verdict"
 local router = require "tidemill.router"
+local more_attempts = require("tidemill.retry").more_attempts
 
 local M = {}
 
@@ -57,6 +58,9 @@ function methods:start()
   end
   self.number = number
   bus.by_number[number] = self
+  if self.attempts then
+    bus.core:crash_limit(number, self.attempts)
+  end
   return true
 end
 
@@ -155,13 +159,18 @@ local handle_mt = { __name = "tidemill.Handler", __index = handle_methods }
 
 --- Adds a handler. nil and the reason when its pattern is taken.
 ---@param pattern string
----@param route table  { handler =, policy =, classes =, on_error = }
+---@param route table  { handler =, policy =, classes =, attempts =, on_error = }
 ---@return tidemill.Handler?
 ---@return string? reason
 function methods:add(pattern, route)
   local ok, reason = self.router:add(pattern, route)
   if not ok then
     return nil, reason
+  end
+  -- An event that kills its process can't say whose it was: the most patient handler decides.
+  self.attempts = self.attempts and more_attempts(self.attempts, route.attempts) or route.attempts
+  if self.number then
+    self.bus.core:crash_limit(self.number, self.attempts)
   end
   return setmetatable({ subscription = self, pattern = pattern, active = true }, handle_mt)
 end

@@ -184,14 +184,17 @@ function methods:on(pattern, given, handler)
   end
   options.check_value("topic:on", "the handler", handler, { "callable" })
   local checked = options.check("topic:on", given, on_rules)
-  local policy, classes = retry.policies("topic:on", checked.retry)
+  local policy, classes, attempts = retry.policies("topic:on", checked.retry)
   local config = shared_options(self, checked)
-  local route = { handler = handler, policy = policy, classes = classes, on_error = checked.on_error }
+  local route = {
+    handler = handler, policy = policy, classes = classes, attempts = attempts, on_error = checked.on_error,
+  }
   local bus = self.bus
   bus:check_open("topic:on")
   local subscription = bus:find_subscription(config.stream, config.group)
   if subscription then
     check_agreement(subscription, checked)
+    route.policy = policy or retry.policies("topic:on", {}) -- the subscription's own is that of its first handler
   else
     local err
     config.retry = policy

@@ -210,6 +210,51 @@ describe("lifecycle on " .. world.engine, function()
     assert.is_nil(rest[2])
   end)
 
+  it("runs what a killed process had only buffered, also with a single attempt", "processes", function(w)
+    local topic = w:topic()
+    w:fill(topic, 5)
+    local victim = w:worker [[
+      topic:on("*", { lease = 0.5, settle = 30, prefetch = 16, retry = { max = 1 } }, function(event)
+        print("got " .. event.data.n)
+        bus:sleep(60)
+      end)
+      bus:run()
+    ]]
+    assert(victim:wait_for("got 1\n", 30))
+    w:wait(function() return w.buses[1].streams:xpending(w.name, "default").count == 5 end)
+    victim:kill()
+    local seen = {}
+    topic:on("*", { lease = 0.5, retry = { max = 1 } }, function(event) seen[event.data.n] = event.attempt end)
+    -- Of the first nobody knows that it began: a single death proves nothing.
+    w:wait(function() return #seen == 5 end)
+    assert.same({ 1, 1, 1, 1, 1 }, seen)
+    w:wait(function() return w.buses[1].streams:xpending(w.name, "default").count == 0 end)
+    assert.equal(0, topic:dead_letters():count())
+  end)
+
+  it("dead-letters what kills two processes, also with a single attempt", "processes", function(w)
+    local topic = w:topic()
+    w:fill(topic, 3)
+    local script = [[
+      topic:on("*", { lease = 0.5, retry = { max = 1 } }, function(event)
+        print("got " .. event.data.n)
+        if event.data.n == 2 then os.execute("kill -9 $PPID") bus:sleep(5) end
+      end)
+      bus:run(25)
+    ]]
+    local first = w:worker(script)
+    first:wait(30)
+    local second = w:worker(script)
+    second:wait(30)
+    assert.matches("got 2\n", first:output())
+    assert.matches("got 2\n", second:output())
+    local rest = {}
+    topic:on("*", { lease = 0.5, retry = { max = 1 } }, function(event) rest[event.data.n] = true end)
+    w:wait(function() return topic:dead_letters():count() == 1 end, 30)
+    assert.same({ n = 2 }, topic:dead_letters():list()[1].event.data)
+    assert.is_nil(rest[2])
+  end)
+
   it("lets two workers share a group while a third process publishes", "processes", function(w)
     local worker = [[
       topic:on("*", { prefetch = 20 }, function(event) print("got " .. event.data.n) end)

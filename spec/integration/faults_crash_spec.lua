@@ -93,6 +93,31 @@ for _, kind in ipairs(kinds) do
       assert.equal(0, world.pending(bus))
     end)
 
+    it("F25 asks the most patient handler of a group how many deaths are enough", function()
+      local bus = world:open()
+      assert(bus:topic("orders"):publish { id = "b", type = "B", data = { n = 1 } })
+      local script = [[
+        topic:on("A", { lease = 0.5, retry = { max = 1 } }, function() end)
+        topic:on("B", { retry = { max = 3 } }, function(event)
+          print("attempt " .. event.attempt)
+          os.execute "kill -9 $PPID"
+          bus:sleep(5)
+        end)
+        bus:run(25)]]
+      for attempt = 1, 3 do
+        local victim = world:worker(script)
+        assert(victim:wait(30))
+        assert.matches("attempt " .. attempt .. "\n", victim:output())
+      end
+      local topic = bus:topic "orders"
+      local ran = 0
+      topic:on("A", { lease = 0.5, retry = { max = 1 } }, function() end)
+      topic:on("B", { retry = { max = 3 } }, function() ran = ran + 1 end)
+      pump(bus, function() return topic:dead_letters():count() == 1 end)
+      assert.equal(0, ran)
+      assert.equal("crash_loop", topic:dead_letters():list()[1].reason)
+    end)
+
     it("F32 lets exactly one take over from a process that stands still, and minds no late ack", function()
       local bus = world:open()
       local sleeper = world:worker [[

@@ -14,6 +14,16 @@ describe("retry options", function()
     assert.is_userdata(classes["TIDE-TIMEOUT"])
   end)
 
+  it("say how many attempts the most patient of them allows", function()
+    local function attempts(given) return (select(3, retry.policies("topic:on", given))) end
+    assert.equal(5, attempts(nil))
+    assert.equal(5, attempts {})
+    assert.equal(2, attempts { max = 2, classes = { x = { max = 1 } } })
+    assert.equal(7, attempts { max = 2, classes = { x = { max = 7 }, y = {} } })
+    assert.equal(0, attempts { max = 2, classes = { x = { max = 0 } } })
+    assert.equal(0, attempts { max = 0, classes = { x = { max = 3 } } })
+  end)
+
   it("are refused by name and value", function()
     for _, bad in ipairs { { mx = 3 }, { max = -1 }, { max = 1.5 }, { backoff = "quadratic" }, { delay = -1 },
       { jitter = 2 }, { factor = 0 }, { classes = { x = { nope = 1 } } }, { classes = { x = 7 } }, { max = 0 / 0 } } do

@@ -133,6 +133,19 @@ describe("a handler", function()
     assert.same({ A = 2, B = 4 }, counts)
   end)
 
+  it("has the policy by default beside a first handler that says another", function()
+    local counts = { A = 0, B = 0 }
+    local function fail(event)
+      counts[event.type] = counts[event.type] + 1
+      error "no"
+    end
+    topic:on("A", { retry = { max = 1 } }, fail)
+    topic:on("B", fail)
+    topic:publish_batch { { type = "A" }, { type = "B" } }
+    world.wait(bus, function() return counts.B == 2 end)
+    assert.equal(1, counts.A)
+  end)
+
   it("has a policy for a class of errors", function()
     local counts = { A = 0, B = 0, C = 0 }
     local errors = { A = { code = "DECLINED" }, B = { class = "slow" }, C = "plain" }

@@ -61,6 +61,9 @@ tide_status tide_engine_settle(tide_engine *engine, uint32_t consumer, uint64_t 
                                const tide_verdict *verdict, int64_t now_us);
 /* Sends waiting settlements now. */
 void tide_engine_flush(tide_engine *engine, int64_t now_us);
+/* After so many attempts (0: never) an event whose attempts all ended with the death of their process is a dead letter; at
+ * first options.retry.attempts_max. When verdicts bring policies of their own: the largest of them. TIDE_OK, TIDE_NOTFOUND. */
+tide_status tide_engine_crash_limit(tide_engine *engine, uint32_t consumer, uint32_t attempts_max);
 /* The counters of one subscription; TIDE_OK, TIDE_NOTFOUND. */
 tide_status tide_engine_stats_of(const tide_engine *engine, uint32_t consumer,
                                  tide_consumer_stats *stats);
