@@ -583,7 +583,8 @@ typedef struct tide__sq_broker {
     size_t free_wait_count;
     size_t waiting_count; /* in state WAITING */
     int64_t next_poll_us;
-    tide_error state; /* the last trouble of the store; TIDE_OK when healthy */
+    uint64_t seen_elsewhere; /* times that another process was found to have committed */
+    tide_error state;        /* the last trouble of the store; TIDE_OK when healthy */
     bool opened;
 } tide__sq_broker;
 

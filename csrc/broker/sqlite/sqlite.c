@@ -71,8 +71,10 @@ static void look_elsewhere(tide__sq_broker *broker) {
     tide__sq_set_patience(store);
     if (status != TIDE_OK)
         tide_error_clear(&store->failure); /* if it lasts, a job will meet it */
-    else if (version != store->data_version)
+    else if (version != store->data_version) {
+        broker->seen_elsewhere++;
         tide__sq_wait_wake_all(broker);
+    }
 }
 
 static tide_job *take_job(tide_broker *base, int64_t now_us) {
@@ -108,6 +110,7 @@ static void finish_job(tide_broker *base, tide_job *finished, int64_t now_us) {
     broker->queued_bytes -= job->bytes;
     broker->next_poll_us = broker->now_us + TIDE__SQ_POLL_US;
     broker->opened = true;
+    broker->seen_elsewhere += job->changed_elsewhere;
     if (job->store_status != TIDE_OK)
         broker->state = job->store_error;
     else
@@ -224,6 +227,19 @@ static void drop_reader(tide_broker *base, uint32_t reader, int64_t now_us) {
     see_time(self(base), now_us);
 }
 
+/* Any commit of another process may have put a delayed event there; the look that follows shares a job with the fetch that
+ * looks again, too. */
+static const uint64_t *watch(tide_broker *base, tide_str stream, int64_t now_us) {
+    (void)stream;
+    see_time(self(base), now_us);
+    return &self(base)->seen_elsewhere;
+}
+
+static void unwatch(tide_broker *base, const uint64_t *watched, int64_t now_us) {
+    (void)watched;
+    see_time(self(base), now_us);
+}
+
 static void tick(tide_broker *base, int64_t now_us) {
     tide__sq_broker *broker = self(base);
     see_time(broker, now_us);
@@ -274,15 +290,15 @@ static void destroy(tide_broker *base) {
     tide_free(&alloc, broker, sizeof *broker);
 }
 
-#define PORT(blocking)                                                                             \
+#define PORT(blocking, watch_, unwatch_)                                                           \
     {                                                                                              \
         .name = "sqlite", .jobs_block = (blocking), .destroy = destroy, .submit = submit,          \
         .next_completion = next_completion, .interrupt = interrupt, .drop_reader = drop_reader,    \
-        .tick = tick, .deadline_us = deadline_us, .take_job = take_job, .finish_job = finish_job,  \
-        .state = state                                                                             \
+        .watch = (watch_), .unwatch = (unwatch_), .tick = tick, .deadline_us = deadline_us,        \
+        .take_job = take_job, .finish_job = finish_job, .state = state                             \
     }
-static const tide_broker_vtable memory_vtable = PORT(false);
-static const tide_broker_vtable file_vtable = PORT(true);
+static const tide_broker_vtable memory_vtable = PORT(false, NULL, NULL); /* nobody else has it */
+static const tide_broker_vtable file_vtable = PORT(true, watch, unwatch);
 #undef PORT
 
 tide_status tide_broker_sqlite_create(tide_broker **out, const tide_broker_options *options,

@@ -14,7 +14,7 @@ local M = {
   description = "Copies topics with their groups, positions, pending events and attempt counts, delayed events, dead "
     .. "letters and key-values. FROM is only read. Stop publishers and workers first; or run it once with them and "
     .. "once more without: a second run copies what has come since. It may be interrupted and started again. The ids "
-    .. "that were published with 'dedupe' stay behind: at TO such an event can be published once more within its window.",
+    .. "that were published with 'dedupe' stay behind: at TO such an event can be published once more in its window.",
 }
 
 local PAGE = 200

@@ -240,6 +240,49 @@ static void a_waiting_consumer_notices_another_process(void **state) {
     rig_close(&other);
 }
 
+static void a_watch_tells_of_the_commits_of_others_only(void **state) {
+    (void)state;
+    rig other, memory;
+    rig_open(&memory, NULL);
+    assert_null(memory.broker->vtable->watch);
+    assert_null(memory.broker->vtable->unwatch);
+    rig_close(&memory);
+    rig_open(&r, path);
+    rig_open(&other, path);
+    assert_int_equal(rig_ensure(&r, "s", "g", "0"), TIDE_OK);
+    const uint64_t *watch = r.broker->vtable->watch(r.broker, str("s"), r.now_us);
+    uint64_t before = *watch;
+    tide_op fetch = rig_fetch_op("s", "g", "c", 10);
+    fetch.as.fetch.block_ms = 10000;
+    rig_submit(&r, fetch);
+    assert_false(rig_next(&r));
+    for (int i = 0; i < 5; i++) { /* looks in vain */
+        r.now_us = r.broker->vtable->deadline_us(r.broker);
+        assert_false(rig_next(&r));
+    }
+    tide_op kv = {.kind = TIDE_OP_KV, .as.kv = {.verb = TIDE_KV_SET, .key = TIDE_STR("k")}};
+    rig_submit(&r, kv);
+    assert_true(rig_next(&r));
+    assert_int_equal(*watch, before);
+    tide_record record = {&(tide_field){TIDE_STR("a"), TIDE_STR("b")}, 1, TIDE_STR("later")};
+    tide_op delayed = rig_publish_op("s", &record, 1);
+    delayed.as.publish.delay_ms = 100;
+    assert_int_equal(rig_do(&other, delayed), TIDE_OK);
+    r.now_us = r.broker->vtable->deadline_us(r.broker);
+    assert_false(rig_next(&r)); /* the fetch waits on */
+    assert_int_not_equal(*watch, before);
+    before = *watch;
+    assert_int_equal(publish(&other), TIDE_OK); /* seen by a job, before the next look */
+    rig_submit(&r, kv);
+    while (rig_next(&r)) {
+        if (r.last.kind == TIDE_OP_FETCH)
+            tide_batch_release(r.last.as.fetch.batch);
+    }
+    assert_int_not_equal(*watch, before);
+    r.broker->vtable->unwatch(r.broker, watch, r.now_us);
+    rig_close(&other);
+}
+
 static void BUSY_is_retryable_and_writes_nothing(void **state) {
     (void)state;
     rig_options options = {.path = path, .busy_ms = 20};
@@ -530,6 +573,7 @@ int main(void) {
         test(a_path_that_leads_nowhere_is_said_plainly),
         test(two_brokers_share_a_group),
         test(a_waiting_consumer_notices_another_process),
+        test(a_watch_tells_of_the_commits_of_others_only),
         test(BUSY_is_retryable_and_writes_nothing),
         test(FULL_is_said_and_passes),
         test(FULL_by_a_limit_of_pages),
