@@ -238,10 +238,24 @@ static void push_str(lua_State *L, tide_str text) {
     lua_pushlstring(L, text.data, text.len);
 }
 
+static bool has_name(const tide_lua_event *event, uint32_t index, const char *name) {
+    return tide_str_equal(name_of(event, index), tide_str_from(name));
+}
+
+/* How many fields are the publisher's: a retry that was moved away has two of ours behind them. */
+static uint32_t count_published(const tide_lua_event *event) {
+    uint32_t count = event->count;
+    if (count >= 2 && has_name(event, count - 2, "tide_group") &&
+        has_name(event, count - 1, "tide_attempt"))
+        count -= 2;
+    return count;
+}
+
 /* A table of fields; of a name that comes twice the last one stays. */
 static int push_fields(lua_State *L, const tide_lua_event *event, bool metadata_only) {
-    lua_createtable(L, 0, event->count < 64 ? (int)event->count : 64);
-    for (uint32_t i = 0; i < event->count; i++) {
+    uint32_t count = metadata_only ? count_published(event) : event->count;
+    lua_createtable(L, 0, count < 64 ? (int)count : 64);
+    for (uint32_t i = 0; i < count; i++) {
         if (metadata_only && !is_metadata(event, i))
             continue;
         push_str(L, name_of(event, i));

@@ -24,7 +24,7 @@ local M = {}
 ---@field content_type string? nil: application/json
 ---@field data any             decoded at the first use; raises TIDE-DECODE when it is no JSON; not JSON: the bytes
 ---@field raw string?          bytes of data
----@field metadata table<string, string>  every field that isn't the event's own; a new table each time
+---@field metadata table<string, string>  every field that isn't the event's own or ours; a new table each time
 ---@field fields table<string, string>    every field as it stands in the stream; a new table each time
 ---@field settled boolean      its handler has ended
 

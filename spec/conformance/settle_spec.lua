@@ -134,15 +134,19 @@ describe("settling on " .. world.engine, function()
 
   it("keeps a long delay out of the window, and its attempt count", function(w)
     local topic = w:topic()
-    local attempts = {}
+    local attempts, metadata = {}, {}
     topic:on("*", { delay_move = 0.2, retry = { max = 3, backoff = "fixed", delay = 0.4, jitter = 0 } },
       function(event)
         attempts[#attempts + 1] = event.attempt
+        metadata[#metadata + 1] = event.metadata
         error "again"
       end)
-    assert(topic:publish { type = "A", data = {} })
+    assert(topic:publish { type = "A", data = {}, metadata = { shop = "7" } })
     w:wait(function() return topic:dead_letters():count() == 1 end)
     assert.same({ 1, 2, 3 }, attempts)
+    -- What the move adds is nobody's metadata.
+    assert.same({ { shop = "7" }, { shop = "7" }, { shop = "7" } }, metadata)
+    assert.same({ shop = "7" }, topic:dead_letters():list()[1].event.metadata)
   end)
 
   it("shows a long retry to its own group alone", function(w)
