@@ -76,8 +76,7 @@ static tide_status read_stream(tide__sq_store *store, tide__sq_stream *stream) {
         stream->length = (uint64_t)sqlite3_column_int64(statement, 7);
         stream->version = sqlite3_column_int64(statement, 8);
     }
-    sqlite3_reset(statement);
-    return code == SQLITE_ROW || code == SQLITE_DONE ? TIDE_OK : store->failure.status;
+    return tide__sq_end(store, statement, code);
 }
 
 tide_status tide__sq_stream_get(tide__sq_store *store, tide_str name, tide__sq_stream **out) {
@@ -216,8 +215,7 @@ tide_status tide__sq_stream_first(tide__sq_store *store, tide__sq_stream *stream
             int code = tide__sq_step(store, statement);
             if (code == SQLITE_ROW)
                 stream->first = tide__sq_column_id(statement, 0);
-            sqlite3_reset(statement);
-            if (code != SQLITE_ROW && code != SQLITE_DONE)
+            if (tide__sq_end(store, statement, code) != TIDE_OK)
                 return store->failure.status;
         }
         stream->first_known = true;
@@ -330,8 +328,7 @@ tide_status tide__sq_member_get(tide__sq_store *store, tide__sq_group *group, ti
         seen_ms = sqlite3_column_int64(statement, 1);
         active_ms = sqlite3_column_int64(statement, 2);
     }
-    sqlite3_reset(statement);
-    if (code != SQLITE_ROW && code != SQLITE_DONE)
+    if (tide__sq_end(store, statement, code) != TIDE_OK)
         return store->failure.status;
     if (code == SQLITE_DONE) {
         if (!create)

@@ -281,8 +281,7 @@ static tide_status last_entry(tide__sq_store *store, const tide__sq_stream *stre
     int code = tide__sq_step(store, statement);
     if (code == SQLITE_ROW)
         *id = tide__sq_column_id(statement, 0);
-    sqlite3_reset(statement);
-    return code == SQLITE_ROW || code == SQLITE_DONE ? TIDE_OK : store->failure.status;
+    return tide__sq_end(store, statement, code);
 }
 
 static tide_status run_xsetid(tide__sq_call *call) {

@@ -16,8 +16,7 @@ static tide_status is_delayed(tide__sq_store *store, const tide__sq_stream *stre
     tide__sq_bind_text(statement, 2, event_id);
     int code = tide__sq_step(store, statement);
     *found = code == SQLITE_ROW;
-    sqlite3_reset(statement);
-    return code == SQLITE_ROW || code == SQLITE_DONE ? TIDE_OK : store->failure.status;
+    return tide__sq_end(store, statement, code);
 }
 
 tide_status tide__sq_delay(tide__sq_store *store, tide__sq_stream *stream, int64_t due_ms,

@@ -25,6 +25,24 @@ static tide_status find_group(tide__sq_store *store, tide_str stream_name, tide_
     return status == TIDE_OK ? tide__sq_group_get(store, *stream, group_name, group) : status;
 }
 
+typedef struct place {
+    tide_str stream;
+    tide_str group;
+    tide_str consumer;
+} place;
+
+/* The group, which must be there, and its consumer, which is made when it is new. */
+static tide_status find_member(tide__sq_store *store, tide__sq_work *work, place at,
+                               tide__sq_stream **stream, tide__sq_group **group,
+                               tide__sq_member **member) {
+    tide_status status = find_group(store, at.stream, at.group, stream, group);
+    if (status != TIDE_OK)
+        return status;
+    if (*group == NULL)
+        return refuse_no_group(store, work, at.stream, at.group);
+    return tide__sq_member_get(store, *group, at.consumer, true, member, NULL);
+}
+
 tide_status tide__sq_do_ensure(tide__sq_store *store, tide__sq_work *work) {
     const tide_op_group_ensure *op = &work->op.as.group_ensure;
     tide__sq_stream *stream;
@@ -254,12 +272,8 @@ tide_status tide__sq_do_fetch(tide__sq_store *store, tide__sq_work *work) {
     tide__sq_group *group;
     tide__sq_member *member;
     work->empty = false;
-    tide_status status = find_group(store, op->stream, op->group, &stream, &group);
-    if (status != TIDE_OK)
-        return status;
-    if (group == NULL)
-        return refuse_no_group(store, work, op->stream, op->group);
-    status = tide__sq_member_get(store, group, op->consumer, true, &member, NULL);
+    tide_status status = find_member(store, work, (place){op->stream, op->group, op->consumer},
+                                     &stream, &group, &member);
     if (status != TIDE_OK)
         return status;
     tide__sq_rows rows;
@@ -287,8 +301,7 @@ static tide_status owns_pending(tide__sq_store *store, int64_t group, int64_t me
     tide__sq_bind_id(statement, 2, id);
     int code = tide__sq_step(store, statement);
     *owns = code == SQLITE_ROW && sqlite3_column_int64(statement, 0) == member;
-    sqlite3_reset(statement);
-    return code == SQLITE_ROW || code == SQLITE_DONE ? TIDE_OK : store->failure.status;
+    return tide__sq_end(store, statement, code);
 }
 
 /* Writes the fields elsewhere, then drops the pending entry. What can't be written stays pending. */
@@ -437,12 +450,8 @@ tide_status tide__sq_do_extend(tide__sq_store *store, tide__sq_work *work) {
     tide__sq_stream *stream;
     tide__sq_group *group;
     tide__sq_member *member;
-    tide_status status = find_group(store, op->stream, op->group, &stream, &group);
-    if (status != TIDE_OK)
-        return status;
-    if (group == NULL)
-        return refuse_no_group(store, work, op->stream, op->group);
-    status = tide__sq_member_get(store, group, op->consumer, true, &member, NULL);
+    tide_status status = find_member(store, work, (place){op->stream, op->group, op->consumer},
+                                     &stream, &group, &member);
     if (status != TIDE_OK)
         return status;
     work->out.extend.lost_count = 0;
@@ -522,12 +531,8 @@ tide_status tide__sq_do_recover(tide__sq_store *store, tide__sq_work *work) {
     tide__sq_stream *stream;
     tide__sq_group *group;
     tide__sq_member *member;
-    tide_status status = find_group(store, op->stream, op->group, &stream, &group);
-    if (status != TIDE_OK)
-        return status;
-    if (group == NULL)
-        return refuse_no_group(store, work, op->stream, op->group);
-    status = tide__sq_member_get(store, group, op->consumer, true, &member, NULL);
+    tide_status status = find_member(store, work, (place){op->stream, op->group, op->consumer},
+                                     &stream, &group, &member);
     if (status != TIDE_OK)
         return status;
     tide__sq_rows rows;

@@ -278,6 +278,8 @@ void tide__sq_set_patience(tide__sq_store *store);
 sqlite3_stmt *tide__sq_statement_of(tide__sq_store *store, tide__sq_statement which);
 /* SQLITE_ROW or SQLITE_DONE; anything else went to tide__sq_trouble. The caller resets after its last row. */
 int tide__sq_step(tide__sq_store *store, sqlite3_stmt *statement);
+/* Resets after a step that answered `code`: TIDE_OK when that was a row or the end, else what failed. */
+tide_status tide__sq_end(tide__sq_store *store, sqlite3_stmt *statement, int code);
 /* Steps once and resets; for statements without rows. */
 tide_status tide__sq_run(tide__sq_store *store, sqlite3_stmt *statement);
 tide_status tide__sq_run_plain(tide__sq_store *store, tide__sq_statement which);

@@ -87,8 +87,7 @@ tide_status tide__sq_trim_length(tide__sq_store *store, tide__sq_stream *stream,
     int code = tide__sq_step(store, statement);
     bool all = code == SQLITE_DONE;
     tide_id min = code == SQLITE_ROW ? tide__sq_column_id(statement, 0) : (tide_id){0, 0};
-    sqlite3_reset(statement);
-    if (code != SQLITE_ROW && code != SQLITE_DONE)
+    if (tide__sq_end(store, statement, code) != TIDE_OK)
         return store->failure.status;
     if (!all)
         return delete_below(store, stream, min, deleted);
@@ -127,8 +126,7 @@ tide_status tide__sq_trim_below(tide__sq_store *store, tide__sq_stream *stream, 
             if (tide_id_compare(bound, min) < 0)
                 min = bound;
         }
-        sqlite3_reset(statement);
-        if (code != SQLITE_ROW && code != SQLITE_DONE)
+        if (tide__sq_end(store, statement, code) != TIDE_OK)
             return store->failure.status;
     }
     return delete_below(store, stream, min, deleted);
@@ -178,8 +176,7 @@ static tide_status find_duplicate(tide__sq_store *store, const tide__sq_stream *
         *found = true;
         *id = tide__sq_column_id(statement, 0);
     }
-    sqlite3_reset(statement);
-    return code == SQLITE_ROW || code == SQLITE_DONE ? TIDE_OK : store->failure.status;
+    return tide__sq_end(store, statement, code);
 }
 
 static tide_status remember(tide__sq_store *store, const tide__sq_stream *stream, tide_str event_id,

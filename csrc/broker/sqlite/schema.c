@@ -151,6 +151,11 @@ int tide__sq_step(tide__sq_store *store, sqlite3_stmt *statement) {
     return code;
 }
 
+tide_status tide__sq_end(tide__sq_store *store, sqlite3_stmt *statement, int code) {
+    sqlite3_reset(statement);
+    return code == SQLITE_ROW || code == SQLITE_DONE ? TIDE_OK : store->failure.status;
+}
+
 tide_status tide__sq_run(tide__sq_store *store, sqlite3_stmt *statement) {
     int code = sqlite3_step(statement);
     if (code != SQLITE_DONE && code != SQLITE_ROW) {
@@ -174,8 +179,7 @@ tide_status tide__sq_integer(tide__sq_store *store, tide__sq_statement which, in
     int code = tide__sq_step(store, statement);
     if (code == SQLITE_ROW)
         *value = sqlite3_column_int64(statement, 0);
-    sqlite3_reset(statement);
-    return code == SQLITE_ROW || code == SQLITE_DONE ? TIDE_OK : store->failure.status;
+    return tide__sq_end(store, statement, code);
 }
 
 void tide__sq_bind_u64(sqlite3_stmt *statement, int index, uint64_t number) {
