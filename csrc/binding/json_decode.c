@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * JSON (RFC 8259) into Lua values. lua-cjson reads every number as a float; here integers stay integers where Lua has them.
- * Bytes of strings are kept as they are; refused are lone surrogates, numbers beyond a double, anything after the value.
+ * Refused is what the writer could not have written: strings of invalid UTF-8 or with bare control characters, lone
+ * surrogates, numbers beyond a double, anything after the value.
  * Invariants: no Lua code is called; nesting is bounded by DEPTH_MAX; a failure leaves the stack as it was.
  */
 #include <locale.h>
@@ -118,39 +119,59 @@ static bool read_escape(reader *r, char *out, size_t *size) {
     return true;
 }
 
-/* The first quote or backslash from `at`, eight bytes at a time. */
-static const char *find_special(const char *at, const char *end) {
+/* The first quote, backslash or control byte from `at`, eight bytes at a time; `wide` is set for bytes beyond ASCII. */
+static const char *find_special(const char *at, const char *end, bool *wide) {
     const uint64_t ones = UINT64_C(0x0101010101010101), highs = UINT64_C(0x8080808080808080);
+    uint64_t seen = 0;
     while (end - at >= 8) {
         uint64_t word;
         memcpy(&word, at, 8);
         uint64_t quote = word ^ (ones * '"'), slash = word ^ (ones * '\\');
-        if ((((quote - ones) & ~quote) | ((slash - ones) & ~slash)) & highs)
+        if ((((quote - ones) & ~quote) | ((slash - ones) & ~slash) |
+             ((word - ones * 0x20) & ~word)) &
+            highs)
             break;
+        seen |= word;
         at += 8;
     }
-    while (at < end && *at != '"' && *at != '\\')
-        at++;
+    for (; at < end && *at != '"' && *at != '\\' && (unsigned char)*at >= 0x20; at++)
+        seen |= (unsigned char)*at;
+    *wide = (seen & highs) != 0;
     return at;
+}
+
+/* Plain characters of a string from `from`: up to a quote or a backslash. NULL: there is something else. */
+static const char *read_run(reader *r, const char *from) {
+    bool wide;
+    const char *stop = find_special(from, r->end, &wide);
+    if (wide && !tide_utf8_is_valid((tide_str){from, (size_t)(stop - from)})) {
+        fail(r, "a string is not valid UTF-8");
+        return NULL;
+    }
+    r->at = stop;
+    if (stop == r->end)
+        fail(r, "a string is not closed");
+    else if ((unsigned char)*stop < 0x20)
+        fail(r, "a control character in a string");
+    return r->failed ? NULL : stop;
 }
 
 static bool read_string(reader *r) {
     const char *from = ++r->at;
-    const char *stop = find_special(from, r->end);
-    if (stop < r->end && *stop == '"') {
+    const char *stop = read_run(r, from);
+    if (stop == NULL)
+        return false;
+    if (*stop == '"') {
         lua_pushlstring(r->L, from, (size_t)(stop - from));
         r->at = stop + 1;
         return true;
     }
     tide_scratch_drop(r->scratch);
-    for (;;) {
-        if (stop == r->end)
-            return fail(r, "a string is not closed");
+    while (stop != NULL) {
         if (!tide_scratch_append(r->scratch, from, (size_t)(stop - from)))
             return fail(r, "out of memory");
         if (*stop == '"')
             break;
-        r->at = stop;
         char bytes[4];
         size_t size = 0;
         if (!read_escape(r, bytes, &size))
@@ -158,8 +179,10 @@ static bool read_string(reader *r) {
         if (!tide_scratch_append(r->scratch, bytes, size))
             return fail(r, "out of memory");
         from = r->at;
-        stop = find_special(from, r->end);
+        stop = read_run(r, from);
     }
+    if (stop == NULL)
+        return false;
     r->at = stop + 1;
     lua_pushlstring(r->L, r->scratch->object, (size_t)(r->scratch->end - r->scratch->object));
     tide_scratch_drop(r->scratch);

@@ -103,12 +103,37 @@ describe("JSON", function()
     assert.matches("lone surrogate", broken [["\ud800"]])
   end)
 
-  it("refuses to write invalid UTF-8, and keeps such bytes when read", function()
-    for _, bytes in ipairs { "\255", "a\192\128", "\237\160\128", "\244\144\128\128", "ok\226\130", '"\200' } do
+  it("refuses invalid UTF-8, both ways", function()
+    for _, bytes in ipairs { "\255", "a\192\128", "\237\160\128", "\244\144\128\128", "ok\226\130", '"\200',
+      "long enough for a word \195(", "\195", "ü\188" } do
       assert.matches("UTF%-8", refused(bytes))
       assert.matches("UTF%-8", refused { [bytes] = 1 })
+      local inside = bytes:gsub('"', '\\"')
+      assert.matches("UTF%-8", broken('"' .. inside .. '"'))
+      assert.matches("UTF%-8 at byte [79]$", broken('[1, {"' .. inside .. '":1}]'))
+      assert.matches("UTF%-8", broken('"\\n' .. inside .. '"'))
+      assert.matches("UTF%-8", broken('"' .. inside .. '\\n"'))
     end
-    assert.equal("\255\254", json.decode '"\255\254"')
+    -- An escape doesn't complete a sequence of bytes.
+    assert.matches("UTF%-8", broken '"\195\\u00bc"')
+  end)
+
+  it("reads every whole character, at every place of a word", function()
+    for size = 0, 17 do
+      local text = ("x"):rep(size) .. "ü€😀\127" .. ("y"):rep(17 - size)
+      assert.equal(text, (round(text)))
+      assert.equal(text, json.decode('"' .. text .. '"'))
+    end
+  end)
+
+  it("refuses bare control characters in strings", function()
+    for byte = 0, 31 do
+      for size = 0, 9 do
+        local inside = ("x"):rep(size) .. string.char(byte)
+        assert.matches(("control character in a string at byte %d"):format(size + 2), broken('"' .. inside .. 'yyyyyyyy"'))
+        assert.matches("control character", broken('{"' .. inside .. '":1}'))
+      end
+    end
   end)
 
   it("keeps lists and objects apart, empty ones too", function()

@@ -106,6 +106,24 @@ describe("a handler", function()
     assert.is_nil(letter.event.data)
   end)
 
+  it("is dead-lettered as undecodable for strings that are not UTF-8, and keeps the bytes", function()
+    local payloads = { '{"n":"caf\233"}', '{"\255":1}', '["\237\160\128"]', '{"n":"a\nb"}' }
+    for _, data in ipairs(payloads) do
+      bus.streams:xadd("orders", "*", { event_type = "A", data = data })
+    end
+    topic:publish { type = "A", data = { n = "café" } }
+    local good = {}
+    topic:on("*", { retry = quick }, function(event) good[#good + 1] = event.data.n end)
+    world.wait(bus, function() return topic:dead_letters():count() == #payloads and #good == 1 end)
+    assert.same({ "café" }, good)
+    for n, letter in ipairs(topic:dead_letters():list()) do
+      assert.equal("undecodable", letter.reason)
+      assert.matches(n < 4 and "not valid UTF%-8" or "control character", letter.error)
+      assert.equal(payloads[n], letter.event.raw)
+      assert.equal(1, letter.attempts)
+    end
+  end)
+
   it("is retried by its policy and counted", function()
     local attempts = {}
     topic:on("*", { retry = quick }, function(event)
