@@ -294,3 +294,65 @@ void live_aside(live *l, const char *command) {
     assert_true(recv(fd, line, sizeof line, 0) > 0);
     close(fd);
 }
+
+/* ---- the server of the tests ---- */
+
+live server;
+
+int live_setup(void **state) {
+    (void)state;
+    live_open(&server, "");
+    live_command(&server, "FLUSHALL");
+    return 0;
+}
+
+int live_teardown(void **state) {
+    (void)state;
+    live_close(&server);
+    return 0;
+}
+
+tide_id publish_one(const char *stream, const char *id, const char *data) {
+    tide_field fields[2] = {{str("event_id"), str(id)}, {str("data"), str(data)}};
+    tide_record record = {fields, 2, str(id)};
+    tide_op op = publish_op(1, stream, &record, 1);
+    tide_completion done;
+    live_run(&server, &op, &done, TIDE_OK);
+    assert_int_equal(done.as.publish.count, 1);
+    return done.as.publish.results[0].id;
+}
+
+bool ensure(const char *stream, const char *group) {
+    tide_op op = group_op(2, stream, "0");
+    op.as.group_ensure.group = str(group);
+    tide_completion done;
+    live_run(&server, &op, &done, TIDE_OK);
+    return done.as.group_ensure.created;
+}
+
+tide_batch *fetch(const char *stream, const char *consumer, uint32_t count, bool history) {
+    tide_op op = fetch_op(3, stream, consumer, count, history ? 0 : 10);
+    op.as.fetch.history = history;
+    tide_completion done;
+    live_run(&server, &op, &done, TIDE_OK);
+    return done.as.fetch.batch;
+}
+
+int64_t length_of(const char *stream) {
+    char words[128];
+    snprintf(words, sizeof words, "XLEN %s", stream);
+    const tide_reply *reply = live_command(&server, words);
+    assert_int_equal(reply->type, TIDE_REPLY_INTEGER);
+    return reply->as.integer;
+}
+
+int live_stop(void **state) {
+    (void)state;
+    live_server_stop(&server);
+    return 0;
+}
+
+int live_skip(const char *program) {
+    printf("# skipped: %s is not installed\n", program);
+    return 0;
+}

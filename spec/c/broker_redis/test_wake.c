@@ -5,15 +5,10 @@
 #include "base/alloc.h"
 #include "failing_allocator.h"
 
-#define XREAD_HEAD(args)                                                                           \
-    "*" args                                                                                       \
-    "\r\n$5\r\nXREAD\r\n$5\r\nCOUNT\r\n$1\r\n8\r\n$5\r\nBLOCK\r\n$5\r\n10000\r\n$7\r\nSTREAMS\r\n"
+#define XREAD   "XREAD COUNT 8 BLOCK 10000 STREAMS "
 #define S_KEY   "$16\r\n{s}:delayed:wake\r\n"
-#define T_KEY   "$16\r\n{t}:delayed:wake\r\n"
-#define ZERO    "$3\r\n0-0\r\n"
-#define XREAD_S XREAD_HEAD("8") S_KEY ZERO
 #define WAKE_S  "*1\r\n*2\r\n" S_KEY "*1\r\n*2\r\n$3\r\n7-1\r\n*2\r\n$3\r\ndue\r\n$1\r\n9\r\n"
-#define UNBLOCK "*4\r\n$6\r\nCLIENT\r\n$7\r\nUNBLOCK\r\n$2\r\n77\r\n$7\r\nTIMEOUT\r\n"
+#define UNBLOCK "CLIENT UNBLOCK 77 TIMEOUT"
 #define DENIED  "-NOPERM this user has no permissions to run the 'xread' command\r\n"
 
 static const uint64_t *watch(rig *r, const char *stream) {
@@ -31,15 +26,8 @@ static const uint64_t *start(rig *r) {
     const uint64_t *wakes = watch(r, "s");
     assert_non_null(wakes);
     rig_connect(r, 1);
-    rig_expect_sent(r, 1, XREAD_S);
+    rig_expect_request(r, 1, XREAD "{s}:delayed:wake 0-0");
     return wakes;
-}
-
-static void expect_want(rig *r, tide_link_action action, uint32_t link) {
-    tide_link_want want;
-    assert_true(rig_want(r, &want));
-    assert_int_equal(want.action, action);
-    assert_int_equal(want.link, link);
 }
 
 static void expect_no_want(rig *r) {
@@ -48,12 +36,9 @@ static void expect_no_want(rig *r) {
 }
 
 static void nobody_watches_nobody_connects(void **state) {
-    (void)state;
-    rig r;
-    rig_start(&r, "redis://h", NULL);
-    rig_connect(&r, 0);
-    expect_no_want(&r);
-    rig_stop(&r);
+    rig *r = *state;
+    rig_connect(r, 0);
+    expect_no_want(r);
 }
 
 static void counts_what_it_hears_and_reads_on_behind_it(void **state) {
@@ -66,12 +51,12 @@ static void counts_what_it_hears_and_reads_on_behind_it(void **state) {
     /* After a rest, so that a flood is read in pages. */
     rig_expect_sent(&r, 1, "");
     rig_pass(&r, 5);
-    rig_expect_sent(&r, 1, XREAD_HEAD("8") S_KEY "$3\r\n7-1\r\n");
+    rig_expect_request(&r, 1, XREAD "{s}:delayed:wake 7-1");
     /* Nothing in all that time: ids may have gone back with the clock. */
     rig_pass(&r, 10000);
     rig_feed(&r, 1, "*-1\r\n");
     rig_pass(&r, 5);
-    rig_expect_sent(&r, 1, XREAD_S);
+    rig_expect_request(&r, 1, XREAD "{s}:delayed:wake 0-0");
     assert_int_equal(*wakes, 1);
     rig_stop(&r);
 }
@@ -82,11 +67,11 @@ static void a_stream_that_comes_later_is_waited_for_at_once(void **state) {
     const uint64_t *s = start(&r);
     const uint64_t *t = watch(&r, "t");
     assert_ptr_equal(watch(&r, "t"), t);
-    rig_expect_sent(&r, 0, UNBLOCK);
+    rig_expect_request(&r, 0, UNBLOCK);
     rig_feed(&r, 0, ":1\r\n");
     rig_feed(&r, 1, "*-1\r\n");
     rig_pass(&r, 5);
-    rig_expect_sent(&r, 1, XREAD_HEAD("10") T_KEY S_KEY ZERO ZERO);
+    rig_expect_request(&r, 1, XREAD "{t}:delayed:wake {s}:delayed:wake 0-0 0-0");
     rig_expect_sent(&r, 0, "");
     rig_feed(&r, 1, WAKE_S);
     assert_int_equal(*s, 1);
@@ -97,15 +82,15 @@ static void a_stream_that_comes_later_is_waited_for_at_once(void **state) {
     unwatch(&r, s);
     rig_feed(&r, 1, WAKE_S);
     rig_pass(&r, 5);
-    rig_expect_sent(&r, 1, XREAD_HEAD("8") T_KEY ZERO);
+    rig_expect_request(&r, 1, XREAD "{t}:delayed:wake 0-0");
     unwatch(&r, t);
     expect_no_want(&r);
     unwatch(&r, t);
-    expect_want(&r, TIDE_LINK_CLOSE, 1);
+    rig_expect_close(&r, 1);
     /* And from the beginning. */
     assert_non_null(watch(&r, "s"));
     rig_connect(&r, 1);
-    rig_expect_sent(&r, 1, XREAD_S);
+    rig_expect_request(&r, 1, XREAD "{s}:delayed:wake 0-0");
     rig_stop(&r);
 }
 
@@ -115,10 +100,10 @@ an_interrupt_that_came_too_early_is_sent_again_and_a_forbidden_one_is_not(void *
     rig r;
     start(&r);
     watch(&r, "t");
-    rig_expect_sent(&r, 0, UNBLOCK);
+    rig_expect_request(&r, 0, UNBLOCK);
     rig_feed(&r, 0, ":0\r\n");
     rig_pass(&r, 5);
-    rig_expect_sent(&r, 0, UNBLOCK);
+    rig_expect_request(&r, 0, UNBLOCK);
     rig_feed(&r, 0, "-NOPERM this user has no permissions\r\n");
     for (int i = 0; i < 100; i++) {
         rig_pass(&r, 50);
@@ -128,36 +113,33 @@ an_interrupt_that_came_too_early_is_sent_again_and_a_forbidden_one_is_not(void *
 }
 
 static void a_server_that_forbids_it_costs_one_line_and_is_asked_seldom(void **state) {
-    (void)state;
-    rig r;
-    rig_start(&r, "redis://bob:pw@h", NULL);
-    rig_expect_open(&r, 0);
-    const uint64_t *wakes = watch(&r, "s");
-    rig_expect_open(&r, 1);
-    r.broker->vtable->link_opened(r.broker, 1, r.now_us);
-    rig_send(&r, 1, SIZE_MAX);
-    rig_feed(&r, 1, "+OK\r\n" GREETING_REPLIES);
+    rig *r = *state;
+    rig_expect_open(r, 0);
+    const uint64_t *wakes = watch(r, "s");
+    rig_expect_open(r, 1);
+    r->broker->vtable->link_opened(r->broker, 1, r->now_us);
+    rig_send(r, 1, SIZE_MAX);
+    rig_feed(r, 1, "+OK\r\n" GREETING_REPLIES);
     int asked = 0;
     for (int ms = 0; ms < 600000; ms += 100) {
-        if (rig_send(&r, 1, SIZE_MAX) > 0) {
+        if (rig_send(r, 1, SIZE_MAX) > 0) {
             asked++;
-            rig_feed(&r, 1, DENIED);
+            rig_feed(r, 1, DENIED);
         }
-        rig_pass(&r, 100);
+        rig_pass(r, 100);
     }
     /* 1, 2, 4 … 60 s between them. */
     assert_in_range(asked, 10, 20);
-    assert_non_null(strstr(r.log, "ACL SETUSER bob +xread"));
-    assert_null(strstr(strstr(r.log, "SETUSER") + 1, "SETUSER"));
+    assert_non_null(strstr(r->log, "ACL SETUSER bob +xread"));
+    assert_null(strstr(strstr(r->log, "SETUSER") + 1, "SETUSER"));
     assert_int_equal(*wakes, 0);
     /* Allowed by now. */
-    for (int i = 0; i < 700 && rig_send(&r, 1, SIZE_MAX) == 0; i++)
-        rig_pass(&r, 100);
-    rig_feed(&r, 1, WAKE_S);
+    for (int i = 0; i < 700 && rig_send(r, 1, SIZE_MAX) == 0; i++)
+        rig_pass(r, 100);
+    rig_feed(r, 1, WAKE_S);
     assert_int_equal(*wakes, 1);
-    rig_pass(&r, 5);
-    rig_expect_sent(&r, 1, XREAD_HEAD("8") S_KEY "$3\r\n7-1\r\n");
-    rig_stop(&r);
+    rig_pass(r, 5);
+    rig_expect_request(r, 1, XREAD "{s}:delayed:wake 7-1");
 }
 
 static void a_lost_link_comes_back_and_misses_nothing(void **state) {
@@ -187,23 +169,20 @@ static void a_lost_link_comes_back_and_misses_nothing(void **state) {
     r.broker->vtable->link_opened(r.broker, 1, r.now_us);
     rig_send(&r, 1, SIZE_MAX);
     rig_feed(&r, 1, GREETING_REPLIES);
-    rig_expect_sent(&r, 1, XREAD_HEAD("8") S_KEY "$3\r\n7-1\r\n");
+    rig_expect_request(&r, 1, XREAD "{s}:delayed:wake 7-1");
     rig_stop(&r);
 }
 
 static void a_silent_server_is_given_up(void **state) {
-    (void)state;
-    rig r;
-    rig_start(&r, "redis://h?timeout=1s", NULL);
-    rig_connect(&r, 0);
-    watch(&r, "s");
-    rig_connect(&r, 1);
-    rig_send(&r, 1, SIZE_MAX);
-    rig_pass(&r, 17999); /* 1.5 × 10 s + 2 s + 1 s */
-    expect_no_want(&r);
-    rig_pass(&r, 1);
-    expect_want(&r, TIDE_LINK_CLOSE, 1);
-    rig_stop(&r);
+    rig *r = *state;
+    rig_connect(r, 0);
+    watch(r, "s");
+    rig_connect(r, 1);
+    rig_send(r, 1, SIZE_MAX);
+    rig_pass(r, 17999); /* 1.5 × 10 s + 2 s + 1 s */
+    expect_no_want(r);
+    rig_pass(r, 1);
+    rig_expect_close(r, 1);
 }
 
 static void odd_replies_drop_the_link_and_no_other(void **state) {
@@ -229,7 +208,7 @@ static void odd_replies_drop_the_link_and_no_other(void **state) {
         rig r;
         start(&r);
         rig_feed(&r, 1, odd[i]);
-        expect_want(&r, TIDE_LINK_CLOSE, 1);
+        rig_expect_close(&r, 1);
         expect_no_want(&r);
         rig_stop(&r);
     }
@@ -278,29 +257,18 @@ static void work(const tide_allocator *alloc) {
 
 static void the_nth_allocation_fails(void **state) {
     (void)state;
-    for (int from_then_on = 0; from_then_on < 2; from_then_on++) {
-        for (uint64_t n = 1;; n++) {
-            failing_allocator memory;
-            tide_allocator alloc = failing_allocator_init(&memory, n, from_then_on != 0);
-            work(&alloc);
-            assert_int_equal(failing_allocator_live_bytes(&memory), 0);
-            if (memory.failed == 0) {
-                assert_true(n > 10);
-                break;
-            }
-        }
-    }
+    rig_fail_each_allocation(work, 10);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nobody_watches_nobody_connects),
+        STARTED(nobody_watches_nobody_connects, "redis://h"),
         cmocka_unit_test(counts_what_it_hears_and_reads_on_behind_it),
         cmocka_unit_test(a_stream_that_comes_later_is_waited_for_at_once),
         cmocka_unit_test(an_interrupt_that_came_too_early_is_sent_again_and_a_forbidden_one_is_not),
-        cmocka_unit_test(a_server_that_forbids_it_costs_one_line_and_is_asked_seldom),
+        STARTED(a_server_that_forbids_it_costs_one_line_and_is_asked_seldom, "redis://bob:pw@h"),
         cmocka_unit_test(a_lost_link_comes_back_and_misses_nothing),
-        cmocka_unit_test(a_silent_server_is_given_up),
+        STARTED(a_silent_server_is_given_up, "redis://h?timeout=1s"),
         cmocka_unit_test(odd_replies_drop_the_link_and_no_other),
         cmocka_unit_test(a_wake_split_at_every_byte),
         cmocka_unit_test(the_nth_allocation_fails),
