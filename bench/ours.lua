@@ -57,25 +57,45 @@ local function make_batch(first, size)
   return events
 end
 
--- The same events go again and again, so that making them isn't measured.
-local function publish_in(bus, options, writers)
-  local topic = bus:topic(stream, options)
-  local ready = {}
-  for i = 1, 20 do ready[i] = make_batch(i * batch, batch) end
-  local next_batch, batches = 0, count / batch
+-- Runs `body` on so many coroutines until each has ended.
+local function on_coroutines(bus, writers, body)
   local running = writers
-  local started, cpu = now(), os.clock()
   for _ = 1, writers do
     bus:spawn(function()
-      while next_batch < batches do
-        next_batch = next_batch + 1
-        local _, failures = topic:publish_batch(ready[next_batch % 20 + 1])
-        if failures ~= 0 then fail(failures .. " failures in a batch") end
-      end
+      body()
       running = running - 1
     end)
   end
-  while running > 0 do bus:tick(0.1, { wait = true }) end
+  return function() return running > 0 end
+end
+
+local function wait_for(bus, goes_on)
+  while goes_on() do bus:tick(0.1, { wait = true }) end
+end
+
+local function publish_all(topic, events)
+  local _, failures = topic:publish_batch(events)
+  if failures ~= 0 then fail(failures .. " failures in a batch") end
+end
+
+-- Puts `count` events there.
+local function fill(topic)
+  for first = 0, count - 1, batch do publish_all(topic, make_batch(first, batch)) end
+end
+
+-- `kinds` batches are made beforehand and go in turn, so that making them isn't measured.
+local function publish_in(bus, options, writers, kinds)
+  local topic = bus:topic(stream, options)
+  local ready = {}
+  for i = 1, kinds do ready[i] = make_batch(i * batch, batch) end
+  local next_batch, batches = 0, count / batch
+  local started, cpu = now(), os.clock()
+  wait_for(bus, on_coroutines(bus, writers, function()
+    while next_batch < batches do
+      next_batch = next_batch + 1
+      publish_all(topic, ready[next_batch % kinds + 1])
+    end
+  end))
   report_rate(count, started, cpu)
 end
 
@@ -108,51 +128,26 @@ end
 
 local figures = {}
 
-function figures.publish() publish_in(open(), nil, 2) end
+function figures.publish() publish_in(open(), nil, 2, 20) end
 
-figures["publish-one-writer"] = function() publish_in(open(), nil, 1) end
+figures["publish-one-writer"] = function() publish_in(open(), nil, 1, 20) end
 
-function figures.dedupe()
-  local bus = open()
-  local topic = bus:topic(stream, { dedupe = 60 })
-  local next_batch, batches, running = 0, count / batch, 2
-  local ready = {}
-  for i = 1, batches do ready[i] = make_batch(i * batch, batch) end
-  local started, cpu = now(), os.clock()
-  for _ = 1, 2 do
-    bus:spawn(function()
-      while next_batch < batches do
-        next_batch = next_batch + 1
-        local _, failures = topic:publish_batch(ready[next_batch])
-        if failures ~= 0 then fail(failures .. " failures in a batch") end
-      end
-      running = running - 1
-    end)
-  end
-  while running > 0 do bus:tick(0.1, { wait = true }) end
-  report_rate(count, started, cpu)
-end
+-- Each event once: none is a duplicate.
+function figures.dedupe() publish_in(open(), { dedupe = 60 }, 2, math.ceil(count / batch)) end
 
 function figures.append()
   local bus = open()
   local topic = bus:topic(stream)
   local event = make_batch(1, 1)
-  local version = 0
-  local flights = 16
-  local running, sent = flights, 0
+  local sent = 0
   local started, cpu = now(), os.clock()
-  for _ = 1, flights do
-    bus:spawn(function()
-      while sent < count do
-        sent = sent + 1
-        must(topic:append(event, { expected = "any" }))
-      end
-      running = running - 1
-    end)
-  end
-  while running > 0 do bus:tick(0.1, { wait = true }) end
-  version = version + count
-  report_rate(version, started, cpu)
+  wait_for(bus, on_coroutines(bus, 16, function()
+    while sent < count do
+      sent = sent + 1
+      must(topic:append(event, { expected = "any" }))
+    end
+  end))
+  report_rate(count, started, cpu)
 end
 
 function figures.consume()
@@ -195,10 +190,7 @@ end
 figures["fill-consume"] = function()
   local bus = open()
   local topic = bus:topic(stream)
-  for first = 0, count - 1, batch do
-    local _, failures = topic:publish_batch(make_batch(first, batch))
-    if failures ~= 0 then fail "a batch failed" end
-  end
+  fill(topic)
   local handled = 0
   topic:on("*", { group = "ours", start = "0" }, function()
     handled = handled + 1
@@ -242,23 +234,18 @@ figures["latency-read"] = function()
     p99_us = kept[math.floor(#kept * 0.99) + 1] }
 end
 
--- Many coroutines, one event each at a time: what group commit is for.
+-- `batch` coroutines, one event each at a time: what group commit is for.
 figures["publish-single"] = function()
   local bus = open()
   local topic = bus:topic(stream)
-  local writers = batch
-  local running, sent = writers, 0
+  local ready, sent = make_batch(0, 1000), 0
   local started, cpu = now(), os.clock()
-  for _ = 1, writers do
-    bus:spawn(function()
-      while sent < count do
-        sent = sent + 1
-        must(topic:publish { type = "OrderPlaced", data = payload(sent), content_type = "application/json" })
-      end
-      running = running - 1
-    end)
-  end
-  while running > 0 do bus:tick(0.1, { wait = true }) end
+  wait_for(bus, on_coroutines(bus, batch, function()
+    while sent < count do
+      sent = sent + 1
+      must(topic:publish(ready[sent % #ready + 1]))
+    end
+  end))
   report_rate(count, started, cpu)
 end
 
@@ -277,18 +264,14 @@ function figures.tick()
   if _VERSION ~= "Lua 5.1" then collectgarbage "incremental" end
   local bus = open()
   local topic = bus:topic(stream)
-  local running, done, batches = 4, false, 0
+  local done, batches = false, 0
   local events = make_batch(1, batch)
-  for _ = 1, 4 do
-    bus:spawn(function()
-      while not done do
-        local _, failures = topic:publish_batch(events)
-        if failures ~= 0 then fail "a batch failed" end
-        batches = batches + 1
-      end
-      running = running - 1
-    end)
-  end
+  local goes_on = on_coroutines(bus, 4, function()
+    while not done do
+      publish_all(topic, events)
+      batches = batches + 1
+    end
+  end)
   for _ = 1, 100 do bus:tick(0.001, { wait = true }) end
   local taken, waited, next_frame = {}, times_waited(), now()
   for i = 1, count do
@@ -300,7 +283,7 @@ function figures.tick()
   end
   waited = times_waited() - waited
   done = true
-  while running > 0 do bus:tick(0.1, { wait = true }) end
+  wait_for(bus, goes_on)
   table.sort(taken)
   report { figure = figure, ticks = #taken, p50_ms = taken[math.floor(#taken * 0.5) + 1], batches = batches,
     p999_ms = taken[math.floor(#taken * 0.999) + 1], max_ms = taken[#taken], waited = waited }
@@ -310,10 +293,7 @@ end
 function figures.size()
   local bus = open()
   local topic = bus:topic(stream)
-  for first = 0, count - 1, batch do
-    local _, failures = topic:publish_batch(make_batch(first, batch))
-    if failures ~= 0 then fail "a batch failed" end
-  end
+  fill(topic)
   bus:close()
   local path = url:match "^file:([^?]+)"
   local file = assert(io.open(path, "rb"))
@@ -333,8 +313,7 @@ function figures.retention()
   end)
   local events = make_batch(1, batch)
   for n = 1, count / batch do
-    local _, failures = topic:publish_batch(events)
-    if failures ~= 0 then fail "a batch failed" end
+    publish_all(topic, events)
     while handled < n * batch - 5000 do bus:tick(0.01, { wait = true }) end -- what is trimmed unread doesn't count
   end
   local limit = now() + 60

@@ -289,7 +289,7 @@ figures = {
     measure = function()
       local one = run(raw_sqlite("single-file", fresh_file(), events(5000), 1)).rate
       fresh_file()
-      local mine = run(ours("lua5.4", "publish-single", file_url(), events(100000), 256)).rate
+      local mine = run(ours("lua5.4", "publish-single", file_url(), events(200000), 1024)).rate
       return { raw = one, ours = mine, ratio = mine / one }
     end },
   { name = "tick", group = "embedded", title = "bus:tick(0.001) while commits run, p99.9", unit = "ms",

@@ -4,6 +4,8 @@
 
 /* Every difference between Lua 5.4 and LuaJIT (5.1) that the binding meets. Nothing else tests LUA_VERSION_NUM. */
 
+#include <stdbool.h>
+
 #include <lauxlib.h>
 #include <lua.h>
 
@@ -27,25 +29,34 @@ enum { TIDE_LUA_HAS_INTEGERS = 1 };
 /* A userdata that can keep one Lua value beside it. */
 #if LUA_VERSION_NUM < 504
 #define tide_lua_new_userdata(L, size) lua_newuserdata(L, size)
-/* Keeps the value at the top of the stack, and pops it. An environment must be a table, hence the wrapping. */
-static inline void tide_lua_set_kept(lua_State *L, int index) {
+/* Keeps the value at the top of the stack, and pops it. An environment must be a table: another value is put into one, then
+ * `boxed` is true, and said so to tide_lua_push_kept. */
+static inline bool tide_lua_set_kept(lua_State *L, int index) {
     index = tide_lua_absindex(L, index);
-    lua_createtable(L, 1, 0);
-    lua_insert(L, -2);
-    lua_rawseti(L, -2, 1);
+    bool boxed = !lua_istable(L, -1);
+    if (boxed) {
+        lua_createtable(L, 1, 0);
+        lua_insert(L, -2);
+        lua_rawseti(L, -2, 1);
+    }
     lua_setfenv(L, index);
+    return boxed;
 }
-static inline void tide_lua_push_kept(lua_State *L, int index) {
+static inline void tide_lua_push_kept(lua_State *L, int index, bool boxed) {
     lua_getfenv(L, index);
-    lua_rawgeti(L, -1, 1);
-    lua_remove(L, -2);
+    if (boxed) {
+        lua_rawgeti(L, -1, 1);
+        lua_remove(L, -2);
+    }
 }
 #else
 #define tide_lua_new_userdata(L, size) lua_newuserdatauv(L, size, 1)
-static inline void tide_lua_set_kept(lua_State *L, int index) {
+static inline bool tide_lua_set_kept(lua_State *L, int index) {
     lua_setiuservalue(L, index, 1);
+    return false;
 }
-static inline void tide_lua_push_kept(lua_State *L, int index) {
+static inline void tide_lua_push_kept(lua_State *L, int index, bool boxed) {
+    (void)boxed;
     lua_getiuservalue(L, index, 1);
 }
 #endif

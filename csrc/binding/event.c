@@ -64,6 +64,7 @@ typedef struct tide_lua_event {
     uint32_t slots[SLOT_COUNT]; /* index of the place, or NO_FIELD */
     bool settled;
     bool decoded; /* the userdata's kept value is the decoded data */
+    bool boxed;   /* and how it is kept */
     place places[];
 } tide_lua_event;
 
@@ -115,7 +116,7 @@ static void fill(tide_lua_event *event, const tide_event *from) {
     event->count = entry->field_count;
     for (int i = 0; i < SLOT_COUNT; i++)
         event->slots[i] = NO_FIELD;
-    event->settled = event->decoded = false;
+    event->settled = event->decoded = event->boxed = false;
     char *bytes = (char *)&event->places[event->count];
     uint32_t at = 0;
     for (uint32_t i = 0; i < event->count; i++) {
@@ -288,7 +289,7 @@ static bool is_json(tide_str type) {
  * Upvalue 4: a function(raw, content_type) → value of the user's own codec, or nil. */
 static int push_data(lua_State *L, tide_lua_event *event) {
     if (event->decoded) {
-        tide_lua_push_kept(L, 1);
+        tide_lua_push_kept(L, 1, event->boxed);
         return 1;
     }
     uint32_t index = event->slots[SLOT_DATA];
@@ -321,7 +322,7 @@ static int push_data(lua_State *L, tide_lua_event *event) {
         lua_pushnil(L);
     }
     lua_pushvalue(L, -1);
-    tide_lua_set_kept(L, 1);
+    event->boxed = tide_lua_set_kept(L, 1);
     event->decoded = true;
     return 1;
 }

@@ -36,9 +36,9 @@ local function run_spawned(task)
   end
 end
 
--- Starts spawned functions, resumes what waited, hands events to handlers. What this submits is gathered by the C module, and
--- goes out soon, at the latest with the next poll (bus.c says when). Returns whether anything was done, and whether there is
--- more to do at once.
+-- Starts spawned functions, resumes what waited, hands events to handlers. What this submits is gathered by the C
+-- module, and goes out soon, at the latest with the next poll (bus.c says when). Returns whether anything was done, and
+-- whether there is more to do at once.
 local function turn(bus)
   local scheduler = bus.scheduler
   local busy = false

@@ -16,6 +16,11 @@ local IDLE, PARKED = {}, {}
 local IDLE_MAX = 256 -- coroutines kept for reuse
 -- From so many coroutines that are ready at once, what they submit goes out together.
 local GATHER_FROM = 4
+-- Coroutines resumed in one turn: between turns the engine is looked after, so that a file's thread has its next commit
+-- while the other coroutines still make what the one after it will hold.
+local RESUME_MAX = 64
+-- So much of the list in front of the next one in turn is thrown away at once.
+local SPENT_MAX = 1024
 
 --- A scheduler over a bus of the C module.
 ---@param core userdata  tidemill.core.bus
@@ -30,7 +35,8 @@ function M.new(core, log)
     threads = {},                                   -- coroutines of the pool → { result or false, itself }
     idle = {},
     idle_count = 0,
-    ready = {},                                     -- coroutines to resume in the next turn
+    ready = {},                                     -- coroutines to resume, in turn: those after ready_head
+    ready_head = 0,
     ready_count = 0,
     timers = timers.new(),                          -- coroutines by the µs when they wake
     tasks = 0,                                      -- functions that have started and not ended
@@ -94,42 +100,45 @@ function methods:is_inside()
   return thread ~= nil and self.threads[thread] ~= nil
 end
 
--- Those of `ready` that had no turn come before what became ready meanwhile.
-local function put_first(self, ready, first, last)
-  local kept, count = {}, 0
-  for i = first, last do
-    count = count + 1
-    kept[count] = ready[i]
+-- The front of the list, whose turn is over, goes.
+local function forget_spent(self)
+  local head, count = self.ready_head, self.ready_count
+  if head == count then
+    self.ready_head, self.ready_count = 0, 0
+  elseif head >= SPENT_MAX and head * 2 >= count then
+    local kept, ready = {}, self.ready
+    for i = head + 1, count do
+      kept[i - head] = ready[i]
+    end
+    self.ready, self.ready_head, self.ready_count = kept, 0, count - head
   end
-  for i = 1, self.ready_count do
-    count = count + 1
-    kept[count] = self.ready[i]
-  end
-  self.ready, self.ready_count = kept, count
 end
 
---- Resumes what is ready; at least one, and no more of them once the deadline has passed.
+--- Resumes what is ready, in turn, up to a bound; at least one, and no more of them once the deadline has passed. What
+-- becomes ready meanwhile is for the next time.
 ---@param deadline number?  µs of the core's clock; default none
 ---@return boolean whether anything was
 function methods:resume_ready(deadline)
-  local count = self.ready_count
-  if count == 0 then
+  local first, last = self.ready_head + 1, self.ready_count
+  if first > last then
     return false
   end
-  local ready = self.ready
-  self.ready, self.ready_count = {}, 0
   local core = self.core
-  local gathers = count >= GATHER_FROM
+  last = last - first >= RESUME_MAX and first + RESUME_MAX - 1 or last
+  local gathers = last - first + 1 >= GATHER_FROM
   if gathers then
     core:gather(true)
   end
-  for i = 1, count do
-    step(self, ready[i])
-    if deadline and i < count and core:now() >= deadline then
-      put_first(self, ready, i + 1, count)
+  for i = first, last do
+    local thread = self.ready[i]
+    self.ready[i] = false
+    self.ready_head = i
+    step(self, thread)
+    if deadline and i < last and core:now() >= deadline then
       break
     end
   end
+  forget_spent(self)
   if gathers and core:is_open() then
     core:gather(false)
   end
@@ -206,7 +215,7 @@ function methods:poll(timeout, turn)
   if timeout ~= 0 then
     self:complete() -- a submit may have completed at once
   end
-  if self.ready_count > 0 then
+  if self.ready_count > self.ready_head then
     timeout = 0
   end
   local ok, err = self.core:poll(timeout, turn)
@@ -228,15 +237,14 @@ end
 
 -- One poll for somebody who waits outside the pool. Handlers aren't run by it: only run, tick and drain do that.
 local function pump(self)
-  local ready = self.ready_count
-  self.ready_count = 0 -- what is ready stays for the next run or tick; it must not keep this wait from blocking
-  local held = self.ready
-  self.ready = {}
+  -- What is ready stays for the next run or tick; it must not keep this wait from blocking.
+  local held, head, count = self.ready, self.ready_head, self.ready_count
+  self.ready, self.ready_head, self.ready_count = {}, 0, 0
   local ok, err = self:poll(-1)
   for i = 1, self.ready_count do
-    held[ready + i] = self.ready[i]
+    held[count + i] = self.ready[i]
   end
-  self.ready, self.ready_count = held, ready + self.ready_count
+  self.ready, self.ready_head, self.ready_count = held, head, count + self.ready_count
   return ok, err
 end
 

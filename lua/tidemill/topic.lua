@@ -86,8 +86,8 @@ function methods:publish(event, given)
   return publisher.publish(self, event, given, "topic:publish")
 end
 
---- Publishes many events in one go. Waits. A mistake in any of them (an unknown key, a value of a wrong type) raises before
--- the first goes out.
+--- Publishes many events in one go. Waits. A mistake in any of them (an unknown key, a value of a wrong type) raises
+-- before the first goes out.
 ---@param events table[]  as for publish
 ---@param given table?    dedupe, delay, at: for all that don't say so themselves
 ---@return table[]? results  for each event the result of publish, or { error = err }; nil when nothing went out

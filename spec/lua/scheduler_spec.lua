@@ -52,6 +52,28 @@ describe("the scheduler", function()
     assert.same({ 1, 2, 3, 4 }, steps)
   end)
 
+  it("resumes many in their order, some in each turn", function()
+    local order, turns = {}, 0
+    for n = 1, 3000 do
+      made:start(function()
+        for _ = 1, 2 do
+          coroutine.yield "whatever"
+          order[#order + 1] = n
+        end
+      end)
+    end
+    while made:resume_ready() do
+      turns = turns + 1
+      assert.is_true(#order <= turns * 100)
+    end
+    assert.equal(6000, #order)
+    for i = 1, 6000 do
+      assert.equal((i - 1) % 3000 + 1, order[i])
+    end
+    assert.equal(0, made.tasks)
+    assert.equal(0, made.ready_count)
+  end)
+
   it("resumes what gives way in the next turn", function()
     local steps = {}
     made:start(function(name)
