@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* What is given up: dead letters, and events that kill their process. */
+#include "rig.h"
+
+static void test_dead_letter_out_of_memory_keeps_the_original_F16_F26(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 2);
+    tide_event a = next(&w), b = next(&w);
+    settle(&w, a.handle, (tide_verdict){.kind = TIDE_VERDICT_REJECT});
+    ack(&w, b.handle);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->count, 2);
+    fake_answer_settle(&w.fake, op, (tide_status[]){TIDE_OOM, TIDE_OK});
+    turn(&w);
+    assert_int_equal(stats(&w).acked, 1);
+    assert_int_equal(stats(&w).settling, 1);
+    assert_int_equal(stats(&w).error.status, TIDE_OOM);
+    /* Others go on meanwhile. */
+    deliver(&w, 10, 1);
+    ack(&w, next(&w).handle);
+    op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->count, 1);
+    assert_int_equal(op->items[0].kind, TIDE_SETTLE_ACK);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    uint64_t before = w.fake.submitted[TIDE_OP_SETTLE];
+    for (int i = 0; i < 100; i++) {
+        pass(&w, 100);
+        op = fake_find(&w.fake, TIDE_OP_SETTLE);
+        if (op != NULL)
+            fake_answer_settle(&w.fake, op, (tide_status[]){TIDE_OOM});
+    }
+    assert_in_range(w.fake.submitted[TIDE_OP_SETTLE] - before, 2, 50);
+    pass(&w, 5000);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    assert_int_equal(stats(&w).dead, 1);
+    assert_int_equal(stats(&w).error.status, TIDE_OK);
+    world_close(&w);
+}
+
+static void test_crash_loop_is_dead_lettered_before_delivery_F25(void **state) {
+    (void)state;
+    world w;
+    world_open(&w, options_of(100));
+    answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+    fake_answer_entries(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), 7, 1, 6, 10);
+    turn(&w);
+    tide_event event;
+    assert_false(has_next(&w, &event));
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->items[0].kind, TIDE_SETTLE_DEAD);
+    assert_non_null(strstr(op->bodies[0], "dead_reason=crash_loop;"));
+    assert_non_null(strstr(op->bodies[0], "dead_attempts=5;"));
+    world_close(&w);
+}
+
+static void test_only_what_ran_is_counted_in_a_crash_loop_F25(void **state) {
+    (void)state;
+    world w;
+    world_open(&w, options_of(100));
+    answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+    fake_answer_entries(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), 1, 3, 4, 10);
+    turn(&w);
+    fake_answer(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), TIDE_OK);
+    pass(&w, 5);
+    /* All three were counted by the delivery, none has begun: the counts go back. */
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->count, 3);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(op->items[i].attempt, 3);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    /* One at a time is counted again and runs. */
+    for (uint64_t id = 1; id <= 3; id++) {
+        tide_event event;
+        assert_false(has_next(&w, &event));
+        assert_false(has_next(&w, &event));
+        op = fake_find(&w.fake, TIDE_OP_SETTLE);
+        assert_int_equal(op->count, 1);
+        assert_int_equal(op->items[0].id.ms, id);
+        assert_int_equal(op->items[0].attempt, 4);
+        answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+        event = next(&w);
+        assert_int_equal(event.attempt, 4);
+        ack(&w, event.handle);
+        pass(&w, 5);
+        if (id < 3)
+            assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->items[0].kind, TIDE_SETTLE_ACK);
+        answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    }
+    world_close(&w);
+}
+
+/* With one attempt, the count after a first delivery that ended without a verdict says nothing: it may have lain in a buffer. */
+static void test_what_may_never_have_begun_is_run_with_a_single_attempt_F25(void **state) {
+    (void)state;
+    for (int source = 0; source < 2; source++) {
+        tide_consumer_options options = options_of(100);
+        options.retry.attempts_max = 1;
+        world w;
+        fake_op *op;
+        if (source == 0) { /* own history */
+            world_open(&w, options);
+            answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+            fake_answer_entries(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), 7, 1, 2, 10);
+            turn(&w);
+            fake_answer(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), TIDE_OK);
+        } else { /* a dead peer's */
+            start(&w, options);
+            pass(&w, 1000);
+            fake_answer_entries(&w.fake, fake_find(&w.fake, TIDE_OP_RECOVER), 7, 1, 2, 10);
+            turn(&w);
+        }
+        pass(&w, 5);
+        op = fake_find(&w.fake, TIDE_OP_SETTLE);
+        assert_int_equal(op->items[0].kind, TIDE_SETTLE_ATTEMPT);
+        assert_int_equal(op->items[0].attempt, 1);
+        answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+        /* Counted before it runs: another death, and the count proves it. */
+        tide_event event;
+        assert_false(has_next(&w, &event));
+        op = fake_find(&w.fake, TIDE_OP_SETTLE);
+        assert_int_equal(op->items[0].kind, TIDE_SETTLE_ATTEMPT);
+        assert_int_equal(op->items[0].attempt, 2);
+        answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+        event = next(&w);
+        assert_int_equal(event.attempt, 1);
+        settle(&w, event.handle, failure);
+        pass(&w, 5);
+        op = fake_find(&w.fake, TIDE_OP_SETTLE);
+        assert_int_equal(op->items[0].kind, TIDE_SETTLE_DEAD);
+        assert_non_null(strstr(op->bodies[0], "dead_reason=boom;"));
+        assert_non_null(strstr(op->bodies[0], "dead_attempts=1;"));
+        world_close(&w);
+    }
+}
+
+static void test_a_single_attempt_that_kills_twice_is_dead_lettered_F25(void **state) {
+    (void)state;
+    tide_consumer_options options = options_of(100);
+    options.retry.attempts_max = 1;
+    world w;
+    world_open(&w, options);
+    answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+    fake_answer_entries(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), 7, 1, 3, 10);
+    turn(&w);
+    tide_event event;
+    assert_false(has_next(&w, &event));
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->items[0].kind, TIDE_SETTLE_DEAD);
+    assert_non_null(strstr(op->bodies[0], "dead_reason=crash_loop;"));
+    assert_non_null(strstr(op->bodies[0], "dead_attempts=2;"));
+    world_close(&w);
+}
+
+static void test_a_single_attempt_given_back_proves_nothing_either(void **state) {
+    (void)state;
+    tide_consumer_options options = options_of(100);
+    options.retry.attempts_max = 1;
+    world w;
+    world_open(&w, options);
+    answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+    fake_answer_entries(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), 7, 2, 2, 10);
+    turn(&w);
+    fake_answer(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), TIDE_OK);
+    pass(&w, 5);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    tide_event event;
+    assert_false(has_next(&w, &event));
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    event = next(&w); /* the first runs, the second waits */
+    tide_consumer_stop(w.consumer, w.now_us);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->items[0].kind, TIDE_SETTLE_RELEASE);
+    assert_int_equal(op->items[0].id.ms, 8);
+    assert_int_equal(op->items[0].attempt, 1);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    settle(&w, event.handle, (tide_verdict){.kind = TIDE_VERDICT_RELEASE});
+    op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->items[0].kind, TIDE_SETTLE_RELEASE);
+    assert_int_equal(op->items[0].attempt, 1);
+    serve(&w);
+    world_close(&w);
+}
+
+static void test_last_attempt_moved_by_a_delay_is_made_though_its_buffer_died(void **state) {
+    (void)state;
+    world w;
+    world_open(&w, options_of(100)); /* five attempts; four were made before the move */
+    answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+    static const tide_field moved[] = {{{"n", 1}, {"x", 1}},
+                                       {{"tide_group", 10}, {"billing", 7}},
+                                       {{"tide_attempt", 12}, {"4", 1}}};
+    tide_entry entry = {.id = {9, 0}, .fields = moved, .field_count = 3, .attempt = 2, .bytes = 40};
+    fake_answer_batch(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), &entry, 1, (tide_id){0, 0});
+    turn(&w);
+    fake_answer(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), TIDE_OK);
+    pass(&w, 5);
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->items[0].attempt, 1);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    tide_event event;
+    assert_false(has_next(&w, &event));
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->items[0].attempt, 2);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    assert_int_equal(next(&w).attempt, 5);
+    world_close(&w);
+}
+
+static void test_the_crash_limit_may_be_said_apart(void **state) {
+    (void)state;
+    tide_consumer_options options = options_of(100);
+    options.retry.attempts_max = 1;
+    for (uint32_t limit = 0; limit < 4; limit += 3) {
+        world w;
+        world_open(&w, options);
+        tide_consumer_crash_limit(w.consumer, limit);
+        answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+        fake_answer_entries(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), 7, 1, 4, 10);
+        pass(&w, 5);
+        fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+        if (limit == 0) { /* for ever */
+            assert_null(op);
+            assert_int_equal(next(&w).attempt, 4);
+        } else {
+            assert_int_equal(op->items[0].kind, TIDE_SETTLE_DEAD);
+        }
+        world_close(&w);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dead_letter_out_of_memory_keeps_the_original_F16_F26),
+        cmocka_unit_test(test_crash_loop_is_dead_lettered_before_delivery_F25),
+        cmocka_unit_test(test_only_what_ran_is_counted_in_a_crash_loop_F25),
+        cmocka_unit_test(test_what_may_never_have_begun_is_run_with_a_single_attempt_F25),
+        cmocka_unit_test(test_a_single_attempt_that_kills_twice_is_dead_lettered_F25),
+        cmocka_unit_test(test_a_single_attempt_given_back_proves_nothing_either),
+        cmocka_unit_test(test_last_attempt_moved_by_a_delay_is_made_though_its_buffer_died),
+        cmocka_unit_test(test_the_crash_limit_may_be_said_apart),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* Leases, dead peers, the delayed set. */
+#include "rig.h"
+
+static void test_lease_is_renewed_each_third(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 3);
+    next(&w);
+    pass(&w, 5001);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_EXTEND);
+    assert_int_equal(op->count, 3);
+    fake_answer_lost(&w.fake, op, (tide_id[]){{1, 0}, {2, 0}}, 2);
+    turn(&w);
+    assert_int_equal(stats(&w).lost_lease, 2);
+    assert_int_equal(stats(&w).buffered, 1); /* 2 is somebody else's now */
+    assert_int_equal(next(&w).entry->id.ms, 3);
+    world_close(&w);
+}
+
+static void test_late_verdicts_of_a_lost_event_are_harmless_F32(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 2);
+    tide_event a = next(&w), b = next(&w);
+    pass(&w, 5001);
+    fake_answer_lost(&w.fake, fake_find(&w.fake, TIDE_OP_EXTEND), (tide_id[]){{1, 0}, {2, 0}}, 2);
+    turn(&w);
+    settle(&w, a.handle, failure); /* the other one decides */
+    assert_int_equal(stats(&w).waiting, 0);
+    ack(&w, b.handle); /* handled is handled */
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->count, 1);
+    assert_int_equal(op->items[0].id.ms, 2);
+    world_close(&w);
+}
+
+static void test_nothing_runs_after_a_pause_before_the_lease_is_seen_F32(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 2);
+    w.now_us += 30000000; /* stopped for 30 s */
+    tide_event event;
+    assert_false(has_next(&w, &event));
+    fake_op *op = fake_find(&w.fake, TIDE_OP_EXTEND);
+    assert_int_equal(op->count, 2);
+    assert_null(fake_find(&w.fake, TIDE_OP_RECOVER));
+    fake_answer_lost(&w.fake, op, (tide_id[]){{1, 0}}, 1);
+    turn(&w);
+    assert_int_equal(next(&w).entry->id.ms, 2);
+    assert_false(has_next(&w, &event));
+    world_close(&w);
+}
+
+static void test_what_waited_through_a_pause_may_be_lost_F32(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    w.now_us += 30000000; /* stopped for 30 s, with a read's answer on its way */
+    turn(&w);
+    deliver(&w, 1, 2);
+    tide_event event;
+    assert_false(has_next(&w, &event));
+    fake_op *op = fake_find(&w.fake, TIDE_OP_EXTEND); /* begun in the same microsecond */
+    assert_int_equal(op->count, 2);
+    fake_answer_lost(&w.fake, op, (tide_id[]){{1, 0}}, 1);
+    turn(&w);
+    assert_int_equal(next(&w).entry->id.ms, 2);
+    assert_false(has_next(&w, &event));
+    world_close(&w);
+}
+
+static void test_the_dead_are_recovered_from_page_by_page_F23(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    pass(&w, 500);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_RECOVER);
+    assert_non_null(op);
+    assert_int_equal(op->after.ms, 0);
+    tide_field field = {TIDE_STR("n"), TIDE_STR("1")};
+    tide_entry entry = {.id = {1, 0}, .fields = &field, .field_count = 1, .attempt = 2};
+    fake_answer_batch(&w.fake, op, &entry, 1, (tide_id){50, 0});
+    turn(&w);
+    op = fake_find(&w.fake, TIDE_OP_RECOVER);
+    assert_int_equal(op->after.ms, 50); /* the round goes on */
+    answer(&w, TIDE_OP_RECOVER, TIDE_OK);
+    assert_null(fake_find(&w.fake, TIDE_OP_RECOVER)); /* and is complete */
+    assert_int_equal(stats(&w).recovered, 1);
+    tide_event event;
+    for (int i = 0; i < 5 && !has_next(&w, &event); i++)
+        serve(&w);
+    assert_int_equal(event.attempt, 2);
+    world_close(&w);
+}
+
+static void test_promotion_follows_the_next_due_time(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    fake_answer_promote(&w.fake, fake_find(&w.fake, TIDE_OP_PROMOTE), 0, 120);
+    turn(&w);
+    pass(&w, 119);
+    assert_null(fake_find(&w.fake, TIDE_OP_PROMOTE));
+    pass(&w, 1);
+    fake_answer_promote(&w.fake, fake_find(&w.fake, TIDE_OP_PROMOTE), 1, -1);
+    turn(&w);
+    pass(&w, 499);
+    assert_null(fake_find(&w.fake, TIDE_OP_PROMOTE));
+    pass(&w, 1);
+    assert_non_null(fake_find(&w.fake, TIDE_OP_PROMOTE));
+    world_close(&w);
+}
+
+static void test_promotion_follows_a_wake(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    assert_int_equal(w.fake.watching, 1);
+    /* While a look is under way, which may have been before it: another look, at once. */
+    fake_op *look = fake_find(&w.fake, TIDE_OP_PROMOTE);
+    w.fake.wakes++;
+    turn(&w);
+    fake_answer_promote(&w.fake, look, 0, -1);
+    turn(&w);
+    look = fake_find(&w.fake, TIDE_OP_PROMOTE);
+    assert_non_null(look);
+    fake_answer_promote(&w.fake, look, 0, 300);
+    turn(&w);
+    assert_null(fake_find(&w.fake, TIDE_OP_PROMOTE));
+    /* While none is: now, and then when it says that the first is due. */
+    pass(&w, 100);
+    w.fake.wakes++;
+    turn(&w);
+    look = fake_find(&w.fake, TIDE_OP_PROMOTE);
+    assert_non_null(look);
+    fake_answer_promote(&w.fake, look, 0, 50);
+    turn(&w);
+    pass(&w, 49);
+    assert_null(fake_find(&w.fake, TIDE_OP_PROMOTE));
+    pass(&w, 1);
+    assert_non_null(fake_find(&w.fake, TIDE_OP_PROMOTE));
+    tide_consumer_stop(w.consumer, w.now_us);
+    turn(&w);
+    assert_int_equal(w.fake.watching, 0);
+    world_close(&w);
+    start(&w, options_of(100));
+    world_close(&w);
+    assert_int_equal(w.fake.watching, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lease_is_renewed_each_third),
+        cmocka_unit_test(test_late_verdicts_of_a_lost_event_are_harmless_F32),
+        cmocka_unit_test(test_nothing_runs_after_a_pause_before_the_lease_is_seen_F32),
+        cmocka_unit_test(test_what_waited_through_a_pause_may_be_lost_F32),
+        cmocka_unit_test(test_the_dead_are_recovered_from_page_by_page_F23),
+        cmocka_unit_test(test_promotion_follows_the_next_due_time),
+        cmocka_unit_test(test_promotion_follows_a_wake),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* What goes back, in which batches. */
+#include "rig.h"
+
+static void test_acks_go_in_batches(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 4);  /* the first read is small: sizes aren't known yet */
+    deliver(&w, 10, 8); /* and those behind it grow */
+    deliver(&w, 20, 8);
+    deliver(&w, 30, 16);
+    for (int i = 0; i < 24; i++)
+        ack(&w, next(&w).handle);
+    assert_null(fake_find(&w.fake, TIDE_OP_SETTLE)); /* waits for company */
+    ack(&w, next(&w).handle);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->count, 25); /* a quarter of the window is a full batch */
+    ack(&w, next(&w).handle);
+    pass(&w, 5);
+    assert_int_equal(w.fake.submitted[TIDE_OP_SETTLE], 2); /* settle_ms are over */
+    serve(&w);
+    assert_int_equal(stats(&w).acked, 26);
+    assert_int_equal(stats(&w).settling, 0);
+    world_close(&w);
+}
+
+static void test_dry_window_settles_at_once(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    ack(&w, next(&w).handle);
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->count, 1);
+    world_close(&w);
+}
+
+static void test_unknown_ack_is_sent_again_F7(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    ack(&w, next(&w).handle);
+    static const tide_status kinds[] = {TIDE_UNKNOWN, TIDE_TIMEOUT,  TIDE_DISCONNECTED,
+                                        TIDE_LOADING, TIDE_READONLY, TIDE_MISCONF};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        answer(&w, TIDE_OP_SETTLE, kinds[i]);
+        assert_null(fake_find(&w.fake, TIDE_OP_SETTLE)); /* not at once */
+        for (int t = 0; t < 60 && fake_find(&w.fake, TIDE_OP_SETTLE) == NULL; t++)
+            pass(&w, 100);
+        assert_non_null(fake_find(&w.fake, TIDE_OP_SETTLE));
+        assert_int_equal(stats(&w).acked, 0);
+    }
+    answer(&w, TIDE_OP_SETTLE, TIDE_NOTFOUND); /* somebody acked it already: fine */
+    assert_int_equal(stats(&w).settling, 0);
+    assert_int_equal(stats(&w).error.status, TIDE_OK);
+    world_close(&w);
+}
+
+static void test_handle_is_settled_once(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    tide_event event = next(&w);
+    ack(&w, event.handle);
+    tide_verdict verdict = {.kind = TIDE_VERDICT_ACK};
+    assert_int_equal(tide_consumer_settle(w.consumer, event.handle, &verdict, w.now_us),
+                     TIDE_NOTFOUND);
+    serve(&w);
+    deliver(&w, 2, 1); /* takes the same slot, perhaps: the old handle stays dead */
+    tide_event second = next(&w);
+    assert_true(second.handle != event.handle);
+    assert_int_equal(tide_consumer_settle(w.consumer, event.handle, &verdict, w.now_us),
+                     TIDE_NOTFOUND);
+    assert_int_equal(tide_consumer_settle(w.consumer, 0, &verdict, w.now_us), TIDE_NOTFOUND);
+    world_close(&w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_acks_go_in_batches),
+        cmocka_unit_test(test_dry_window_settles_at_once),
+        cmocka_unit_test(test_unknown_ack_is_sent_again_F7),
+        cmocka_unit_test(test_handle_is_settled_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
