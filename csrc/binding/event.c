@@ -174,6 +174,7 @@ static int next_event(lua_State *L) {
         sizeof(tide_lua_event) + entry->field_count * sizeof(place) + (size_t)entry->bytes;
     tide_lua_event *event = tide_lua_new_userdata(L, size);
     fill(event, &taken);
+    tide_lua_pay(L, size);
     lua_pushvalue(L, lua_upvalueindex(2));
     lua_setmetatable(L, -2);
     uint32_t type = event->slots[SLOT_TYPE];
