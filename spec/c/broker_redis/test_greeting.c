@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#include "failing_allocator.h"
+
 static void greets_with_credentials_and_db(void **state) {
     rig *r = *state;
     tide_link_want want;
@@ -68,6 +70,23 @@ static void a_password_that_is_handed_in_is_said_from_the_next_connection_on_F18
         assert_true(rig_want(r, &want));
         rig_pass(r, 5000);
     }
+}
+
+static void without_memory_for_a_password_the_old_one_stays_F18(void **state) {
+    (void)state;
+    failing_allocator memory;
+    tide_allocator alloc = failing_allocator_init(&memory, 0, false);
+    rig r;
+    assert_true(rig_start(&r, "redis://h", &alloc));
+    assert_int_equal(r.broker->vtable->set_password(r.broker, str("old")), TIDE_OK);
+    memory.fail_at = memory.asked + 1;
+    assert_int_equal(r.broker->vtable->set_password(r.broker, str("new")), TIDE_ENOMEM);
+    rig_expect_open(&r, 0);
+    r.broker->vtable->link_opened(r.broker, 0, r.now_us);
+    assert_true(tide_str_starts(r.broker->vtable->output(r.broker, 0),
+                                str("*2\r\n$4\r\nAUTH\r\n$3\r\nold\r\n")));
+    rig_stop(&r);
+    assert_int_equal(failing_allocator_live_bytes(&memory), 0);
 }
 
 static void after_a_refusal_the_next_greeting_feels_its_way_F34(void **state) {
@@ -137,6 +156,7 @@ int main(void) {
         STARTED(a_refused_password_fails_what_waits_and_is_never_shown, "redis://bob:canary@h"),
         STARTED(a_password_that_is_handed_in_is_said_from_the_next_connection_on_F18,
                 "redis://bob@h?password_file=/x"),
+        cmocka_unit_test(without_memory_for_a_password_the_old_one_stays_F18),
         STARTED(after_a_refusal_the_next_greeting_feels_its_way_F34, "redis://bob:pw@h"),
         STARTED(a_loading_server_is_tried_again_and_nothing_fails, "redis://h"),
         cmocka_unit_test(greeting_split_at_every_byte),
