@@ -24,12 +24,18 @@ typedef struct reader {
     tide_scratch *scratch;
     char *why;
     bool failed;
+    bool no_memory; /* says nothing about the text */
 } reader;
 
 static bool fail(reader *r, const char *what) {
     if (!r->failed)
         snprintf(r->why, TIDE_LUA_WHY_MAX, "%s at byte %zu", what, (size_t)(r->at - r->begin) + 1);
     r->failed = true;
+    return false;
+}
+
+static bool fail_memory(reader *r) {
+    r->failed = r->no_memory = true;
     return false;
 }
 
@@ -169,7 +175,7 @@ static bool read_string(reader *r) {
     tide_scratch_drop(r->scratch);
     while (stop != NULL) {
         if (!tide_scratch_append(r->scratch, from, (size_t)(stop - from)))
-            return fail(r, "out of memory");
+            return fail_memory(r);
         if (*stop == '"')
             break;
         char bytes[4];
@@ -177,7 +183,7 @@ static bool read_string(reader *r) {
         if (!read_escape(r, bytes, &size))
             return false;
         if (!tide_scratch_append(r->scratch, bytes, size))
-            return fail(r, "out of memory");
+            return fail_memory(r);
         from = r->at;
         stop = read_run(r, from);
     }
@@ -194,7 +200,7 @@ static bool slow_double(reader *r, const char *from, const char *to, double *num
     size_t size = (size_t)(to - from);
     tide_scratch_drop(r->scratch);
     if (!tide_scratch_append(r->scratch, from, size) || !tide_scratch_append(r->scratch, "", 1))
-        return fail(r, "out of memory");
+        return fail_memory(r);
     char *text = r->scratch->object;
     char *point = memchr(text, '.', size);
     if (point != NULL)
@@ -402,7 +408,7 @@ static bool read_value(reader *r, int depth) {
         if (depth >= DEPTH_MAX)
             return fail(r, "nested deeper than 256 levels");
         if (!lua_checkstack(L, 2 * PENDING_MAX + 8))
-            return fail(r, "out of memory");
+            return fail_memory(r);
         return *r->at == '{' ? read_object(r, depth + 1) : read_list(r, depth + 1);
     case 't':
         if (!read_word(r, "true", 4))
@@ -424,12 +430,12 @@ static bool read_value(reader *r, int depth) {
 }
 
 const char *tide_lua_json_decode(lua_State *L, tide_str text, tide_scratch *scratch, char *why) {
-    reader r = {L, text.data, text.data, text.data + text.len, scratch, why, false};
+    reader r = {L, text.data, text.data, text.data + text.len, scratch, why, false, false};
     int top = lua_gettop(L);
     if (text.len == 0) {
         fail(&r, "nothing");
     } else if (!lua_checkstack(L, 2 * PENDING_MAX + 8)) {
-        fail(&r, "out of memory");
+        fail_memory(&r);
     } else if (read_value(&r, 0)) {
         skip_space(&r);
         if (r.at < r.end)
@@ -438,6 +444,8 @@ const char *tide_lua_json_decode(lua_State *L, tide_str text, tide_scratch *scra
     if (!r.failed)
         return NULL;
     lua_settop(L, top);
+    if (r.no_memory)
+        luaL_error(L, "not enough memory");
     return why;
 }
 

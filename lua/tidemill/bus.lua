@@ -107,38 +107,46 @@ function methods:request(where, submit)
   return waiter.a, waiter.b
 end
 
---- The subscription of a group, or nil.
+--- The subscription of a group, or nil or false.
 function methods:find_subscription(stream, group)
   return self.subscriptions[stream .. "\0" .. group]
 end
 
---- Starts a subscription; nil, err when the engine refuses.
-function methods:new_subscription(wanted)
+--- Starts a subscription with its first handler: without one it would take every event for unknown.
+---@return tidemill.Handler? handler
+---@return tidemill.Error? err     the engine refuses
+---@return string? reason          misuse
+function methods:new_subscription(wanted, pattern, route)
   wanted.consumer = wanted.consumer or self.consumer
-  local made, err = subscription.new(self, wanted)
-  if not made then
-    return nil, err
+  local made = subscription.new(self, wanted)
+  local handler, reason = made:add(pattern, route)
+  if not handler then
+    return nil, nil, reason
   end
-  self.subscriptions[wanted.stream .. "\0" .. wanted.group] = made
-  local order = { made }
+  -- What takes memory comes first: after a failure nothing has changed.
+  local key, order = wanted.stream .. "\0" .. wanted.group, { made }
   for i, one in ipairs(self.order) do
     order[i + 1] = one
   end
-  self.order = order
-  return made
+  self.subscriptions[key] = false
+  local started, err = made:start()
+  if not started then
+    return nil, err
+  end
+  self.subscriptions[key], self.order = made, order
+  return handler
 end
 
 --- Stops a subscription whose last handler has gone.
 function methods:forget_subscription(gone)
-  gone:stop(false)
-  self.subscriptions[gone.stream .. "\0" .. gone.group] = nil
-  local order = {}
+  local key, order = gone.stream .. "\0" .. gone.group, {}
   for _, one in ipairs(self.order) do
     if one ~= gone then
       order[#order + 1] = one
     end
   end
-  self.order = order
+  gone:stop(false)
+  self.subscriptions[key], self.order = nil, order
 end
 
 -- ---- topics and values ----

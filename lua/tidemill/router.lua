@@ -74,13 +74,11 @@ function methods:add(pattern, route)
         return nil, taken
       end
     end
-    table.insert(self.prefixes, { prefix = prefix, route = route })
-    table.sort(self.prefixes, function(a, b)
-      if #a.prefix ~= #b.prefix then
-        return #a.prefix > #b.prefix
-      end
-      return a.prefix < b.prefix
-    end)
+    local at = 1
+    while self.prefixes[at] and #self.prefixes[at].prefix >= #prefix do
+      at = at + 1
+    end
+    table.insert(self.prefixes, at, { prefix = prefix, route = route }) -- the longest first
   end
   self.count = self.count + 1
   forget(self)

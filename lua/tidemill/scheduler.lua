@@ -32,7 +32,9 @@ function M.new(core, log)
     log = log,
     tag = 0,
     waiting = {},                                   -- tag → what waits for it; see bus:next_completion in reply.c
-    threads = {},                                   -- coroutines of the pool → { result or false, itself }
+    -- Coroutines of the pool → { result or false, itself, whom it works for, what it has in hands or false }: see
+    -- waiter, and subscription.lua.
+    threads = {},
     idle = {},
     idle_count = 0,
     ready = {},                                     -- coroutines to resume, in turn: those after ready_head
@@ -68,7 +70,11 @@ local function step(self, thread, fn, argument)
   elseif not ok then
     -- Functions given to start() don't raise; a coroutine that died (memory, C stack) is not used again.
     self.tasks = self.tasks - 1
+    local held = self.threads[thread]
     self.threads[thread] = nil
+    if held[4] then
+      held[3]:lost(held[4])
+    end
     self.log("error", "a coroutine died: " .. tostring(mark))
   else
     self.ready_count = self.ready_count + 1
@@ -87,7 +93,7 @@ function methods:start(fn, argument)
     self.idle_count = self.idle_count - 1
   else
     thread = create(body)
-    self.threads[thread] = { false, thread }
+    self.threads[thread] = { false, thread, false, false }
   end
   self.tasks = self.tasks + 1
   step(self, thread, fn, argument)

@@ -11,21 +11,22 @@ local M = {}
 local methods = {}
 local mt = { __name = "tidemill.Subscription", __index = methods }
 
-local pcall, getmetatable = pcall, getmetatable
+local pcall, getmetatable, running = pcall, getmetatable, coroutine.running
 local verdict_mt = verdict.metatable
 local ACK, FAIL, NACK, REJECT, RELEASE = verdict.ACK, verdict.FAIL, verdict.NACK, verdict.REJECT, verdict.RELEASE
 
 local unknown_verdicts = { ack = ACK, reject = REJECT, release = RELEASE }
 
---- Makes one and starts it. nil, err when the engine refuses.
+--- Makes one; it isn't started.
 ---@param bus tidemill.Bus
----@param config table  topic, group, consumer and the options of topic:on that concern the subscription
----@return tidemill.SharedSubscription?
----@return tidemill.Error?
+---@param config table  topic, group, consumer and the options of topic:on that concern the subscription; `given`: those
+--- options as they were said
+---@return tidemill.SharedSubscription
 function M.new(bus, config)
   local self = setmetatable({
     bus = bus,
     config = config,
+    given = config.given,
     topic = config.topic,
     stream = config.stream,
     group = config.group,
@@ -34,20 +35,13 @@ function M.new(bus, config)
     taken = 0,          -- events handed to handlers since the start
     concurrency = config.concurrency or 1,
     unknown = unknown_verdicts[config.unknown or "ack"],
-    number = nil,       -- the engine's name for it; nil: not started, or stopped
+    number = false,     -- the engine's name for it; false: not started, or stopped
   }, mt)
   self.lookup = self.router.lookup
-  local ok, err = self:start()
-  if not ok then
-    return nil, err
-  end
   return self
 end
 
---- Starts, or starts again after a stop.
----@return true? ok
----@return tidemill.Error? err
-function methods:start()
+local function start(self)
   local bus = self.bus
   local number, err = bus.core:subscribe(self.config)
   if not number then
@@ -64,12 +58,27 @@ function methods:start()
   return true
 end
 
+--- Starts, or starts again after a stop.
+---@return true? ok
+---@return tidemill.Error? err
+function methods:start()
+  local ok, started, err = pcall(start, self)
+  if not ok then -- memory
+    if self.number then
+      self.bus.core:unsubscribe(self.number, true)
+      self.number = false
+    end
+    error(started, 0)
+  end
+  return started, err
+end
+
 --- Stops reading; running handlers may end.
 ---@param abandon boolean? running events are given back too
 function methods:stop(abandon)
   if self.number then
     self.bus.core:unsubscribe(self.number, abandon or false)
-    self.stopped_number, self.number = self.number, nil
+    self.stopped_number, self.number = self.number, false
   elseif abandon and self.stopped_number then
     self.bus.core:unsubscribe(self.stopped_number, true)
   end
@@ -120,6 +129,8 @@ end
 ---@param self tidemill.SharedSubscription
 function M.work(self)
   local bus = self.bus
+  local held = bus.scheduler.threads[running()]
+  held[3] = self
   local next_event, ack = bus.next_event, bus.ack
   local lookup, number = self.lookup, self.number
   while bus.budget > 0 and self.running < self.concurrency and self.number == number do
@@ -131,6 +142,7 @@ function M.work(self)
     if bus.deadline and bus.core:now() >= bus.deadline then
       bus.budget = 0
     end
+    held[4] = event
     self.running = self.running + 1
     self.taken = self.taken + 1
     local route = lookup[kind]
@@ -149,8 +161,16 @@ function M.work(self)
     else
       bus.settle(event, self.unknown)
     end
+    held[4] = false
     self.running = self.running - 1
   end
+end
+
+--- The coroutine that had this event died (memory, C stack): that is a failed attempt.
+---@param event tidemill.Event
+function methods:lost(event)
+  self.running = self.running - 1
+  self.bus.settle(event, FAIL, -1, nil, "failed", "the coroutine of its handler died")
 end
 
 --- What topic:on returns: one handler's place in a subscription.
@@ -163,6 +183,7 @@ local handle_mt = { __name = "tidemill.Handler", __index = handle_methods }
 ---@return tidemill.Handler?
 ---@return string? reason
 function methods:add(pattern, route)
+  local handle = setmetatable({ subscription = self, pattern = pattern, active = true }, handle_mt)
   local ok, reason = self.router:add(pattern, route)
   if not ok then
     return nil, reason
@@ -172,7 +193,7 @@ function methods:add(pattern, route)
   if self.number then
     self.bus.core:crash_limit(self.number, self.attempts)
   end
-  return setmetatable({ subscription = self, pattern = pattern, active = true }, handle_mt)
+  return handle
 end
 
 --- Takes the handler out; with the last one of its group the subscription stops reading. Running handlers end normally.

@@ -25,6 +25,7 @@ function methods:push(deadline, value)
   self.sequence = self.sequence + 1
   local timer = { deadline, self.sequence, value }
   local i = self.count + 1
+  self[i] = timer -- the only step that takes memory, before anything has changed
   self.count = i
   while i > 1 do
     local parent = (i - i % 2) / 2

@@ -192,23 +192,19 @@ function methods:on(pattern, given, handler)
   local bus = self.bus
   bus:check_open("topic:on")
   local subscription = bus:find_subscription(config.stream, config.group)
+  local added, err, reason
   if subscription then
     check_agreement(subscription, checked)
     route.policy = policy or retry.policies("topic:on", {}) -- the subscription's own is that of its first handler
+    added, reason = subscription:add(pattern, route)
   else
-    local err
-    config.retry = policy
-    subscription, err = bus:new_subscription(config)
-    if not subscription then
+    config.retry, config.given = policy, checked
+    added, err, reason = bus:new_subscription(config, pattern, route)
+    if err then
       return nil, err
     end
-    subscription.given = checked
   end
-  local added, reason = subscription:add(pattern, route)
   if not added then
-    if subscription.router.count == 0 then
-      bus:forget_subscription(subscription)
-    end
     misuse("topic:on: " .. reason)
   end
   return added

@@ -130,7 +130,8 @@ describe("JSON", function()
     for byte = 0, 31 do
       for size = 0, 9 do
         local inside = ("x"):rep(size) .. string.char(byte)
-        assert.matches(("control character in a string at byte %d"):format(size + 2), broken('"' .. inside .. 'yyyyyyyy"'))
+        local why = broken('"' .. inside .. 'yyyyyyyy"')
+        assert.matches(("control character in a string at byte %d"):format(size + 2), why)
         assert.matches("control character", broken('{"' .. inside .. '":1}'))
       end
     end
