@@ -183,10 +183,10 @@ static bool is_refusal(redis_link *link, greeting_step step, tide_str text, tide
     if (step == STEP_AUTH && status != TIDE_LOADING && status != TIDE_BUSY &&
         status != TIDE_MAXCLIENTS) {
         /* The server's text is not shown: only its first word is sure to hold no secret. */
-        tide_error_set(
-            why, TIDE_NOAUTH,
-            "%s refused the password of user \"%s\" (%.*s): check user and password",
-            broker->place, broker->user.len > 0 ? broker->user.data : "default", word, text.data);
+        tide_error_set(why, TIDE_NOAUTH,
+                       "%s refused the password of user \"%s\" (%.*s): check user and password",
+                       broker->place, broker->user.len > 0 ? broker->user.data : "default", word,
+                       text.data);
         return true;
     }
     switch (status) {
