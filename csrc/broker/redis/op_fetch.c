@@ -440,8 +440,12 @@ static bool reply_fetch(redis_op *op, redis_link *link, const redis_request *req
     }
 }
 
-static tide_batch *hand_out(redis_op *op) {
+/* Entries that were claimed, or counted as delivered, but whose attempts can't be had, don't arrive: done, and not told. */
+static tide_batch *hand_out(redis_op *op, tide_completion *completion) {
     tide_batch *batch = op->as.fetch.batch;
+    if (batch != NULL && op->status != TIDE_OK && op->status != TIDE_CANCELLED &&
+        op->status != TIDE_CLOSED)
+        completion->status = TIDE_UNKNOWN;
     if (op->status != TIDE_OK || batch == NULL || batch->count == 0)
         return NULL; /* goes with the operation */
     op->as.fetch.batch = NULL;
@@ -449,11 +453,11 @@ static tide_batch *hand_out(redis_op *op) {
 }
 
 static void complete_fetch(redis_op *op, tide_completion *completion) {
-    completion->as.fetch.batch = hand_out(op);
+    completion->as.fetch.batch = hand_out(op, completion);
 }
 
 static void complete_recover(redis_op *op, tide_completion *completion) {
-    completion->as.recover.batch = hand_out(op);
+    completion->as.recover.batch = hand_out(op, completion);
     completion->as.recover.cursor = op->as.fetch.cursor;
     completion->as.recover.deleted = op->as.fetch.deleted;
 }

@@ -192,6 +192,23 @@ static void recovers_with_nils_of_6_2_and_pages(void **state) {
     tide_batch_release(batch);
 }
 
+/* They have changed hands, or have been counted as delivered: whoever asked must look again. */
+static void entries_without_their_attempts_are_unknown(void **state) {
+    rig *r = *state;
+    tide_completion done;
+    tide_op op = recover_op(1, "s", "c", 500);
+    rig_ask(r, 0, &op);
+    rig_feed(r, 0,
+             "*3\r\n$3\r\n0-0\r\n*1\r\n*2\r\n$3\r\n3-0\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n*0\r\n");
+    expect_exactly(r, 0, "XPENDING s g 3-0 3-0 128 c");
+    rig_feed(r, 0, "-LOADING Redis is loading the dataset in memory\r\n");
+    rig_expect(r, &done, 1, TIDE_UNKNOWN);
+    assert_null(done.as.recover.batch);
+    rig_ask(r, 0, &op);
+    rig_feed(r, 0, "-LOADING Redis is loading the dataset in memory\r\n");
+    rig_expect(r, &done, 1, TIDE_LOADING);
+}
+
 static void says_a_script_again_with_its_text(void **state) {
     rig *r = *state;
     tide_op op = publish_op(1, "s", three, 1);
@@ -386,6 +403,7 @@ int main(void) {
         CONNECTED(each_record_has_its_own_result),
         CONNECTED(reads_new_entries_and_history_with_attempts),
         CONNECTED(recovers_with_nils_of_6_2_and_pages),
+        CONNECTED(entries_without_their_attempts_are_unknown),
         CONNECTED(says_a_script_again_with_its_text),
         CONNECTED(evaluates_once_and_no_more),
         cmocka_unit_test(an_odd_answer_to_a_settlement_is_unknown),
