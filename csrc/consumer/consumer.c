@@ -401,6 +401,11 @@ int64_t tide_consumer_deadline_us(const tide_consumer *consumer) {
 static void mark_suspects(tide_consumer *consumer, int64_t now_us) {
     tide_ledger *ledger = &consumer->ledger;
     bool any = false;
+    /* What a page under way brings has been delivered as far as the engine counts, until it is here and put right: a
+     * death now would count for all of it. */
+    if (consumer->flights[TIDE_FLIGHT_RECOVER].tag != 0 ||
+        (consumer->state == TIDE_CONSUMER_HISTORY && consumer->fetches > 0))
+        return;
     while (ledger->suspect.count > 0) {
         uint32_t slot = ledger->suspect.first;
         tide_slot *s = &ledger->slots[slot];

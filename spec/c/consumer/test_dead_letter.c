@@ -135,6 +135,33 @@ static void test_what_may_never_have_begun_is_run_with_a_single_attempt_F25(void
     }
 }
 
+static void test_no_suspect_begins_before_the_page_under_way_is_here_F25(void **state) {
+    (void)state;
+    world w;
+    world_open(&w, options_of(100));
+    answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+    fake_answer_entries(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), 7, 1, 2, 10);
+    turn(&w);
+    tide_event event;
+    assert_non_null(
+        fake_find(&w.fake, TIDE_OP_FETCH)); /* the next page: counted where it is read */
+    assert_false(has_next(&w, &event));
+    pass(&w, 5);
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->items[0].attempt, 1);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    assert_false(has_next(&w, &event));
+    assert_null(fake_find(&w.fake, TIDE_OP_SETTLE));
+    fake_answer(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), TIDE_OK);
+    turn(&w);
+    if (fake_find(&w.fake, TIDE_OP_RECOVER) != NULL)
+        answer(&w, TIDE_OP_RECOVER, TIDE_OK);
+    assert_false(has_next(&w, &event));
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->items[0].attempt, 2);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    assert_int_equal(next(&w).attempt, 2);
+    world_close(&w);
+}
+
 static void test_a_single_attempt_that_kills_twice_is_dead_lettered_F25(void **state) {
     (void)state;
     tide_consumer_options options = options_of(100);
@@ -234,6 +261,7 @@ int main(void) {
         cmocka_unit_test(test_crash_loop_is_dead_lettered_before_delivery_F25),
         cmocka_unit_test(test_only_what_ran_is_counted_in_a_crash_loop_F25),
         cmocka_unit_test(test_what_may_never_have_begun_is_run_with_a_single_attempt_F25),
+        cmocka_unit_test(test_no_suspect_begins_before_the_page_under_way_is_here_F25),
         cmocka_unit_test(test_a_single_attempt_that_kills_twice_is_dead_lettered_F25),
         cmocka_unit_test(test_a_single_attempt_given_back_proves_nothing_either),
         cmocka_unit_test(test_last_attempt_moved_by_a_delay_is_made_though_its_buffer_died),
