@@ -318,8 +318,17 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
                               slot); /* a new group, or our own recovery, delivers it again */
             slot = TIDE_SLOT_NONE;
         }
+        if (slot != TIDE_SLOT_NONE && ledger->slots[slot].state == TIDE_SLOT_LIMBO &&
+            ledger->slots[slot].released) {
+            /* Read before it was given back, or after that, and then it is ours again: given back once more. */
+            tide__ledger_move(ledger, slot, TIDE_SLOT_SETTLING);
+            tide__settle_want(consumer, slot, TIDE_SETTLE_RELEASE, ledger->slots[slot].mark,
+                              now_us);
+            ledger->slots[slot].released = false;
+        }
         if (slot != TIDE_SLOT_NONE) {
             ledger->slots[slot].fresh = consumer->op_serial;
+            ledger->slots[slot].lost = false;
             if (source != TIDE_SOURCE_NEW)
                 restore_count(consumer, slot, entry->attempt, now_us);
             continue;

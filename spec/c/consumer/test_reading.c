@@ -227,6 +227,32 @@ static void test_history_that_overtook_an_ack_is_no_second_delivery(void **state
     world_close(&w);
 }
 
+static void test_history_that_brings_what_was_given_back_gives_it_back_again(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    tide_event event = next(&w);
+    while (fake_find(&w.fake, TIDE_OP_FETCH) != NULL)
+        answer(&w, TIDE_OP_FETCH, TIDE_UNKNOWN);
+    while (fake_find(&w.fake, TIDE_OP_FETCH) == NULL)
+        pass(&w, 50);
+    settle(&w, event.handle, (tide_verdict){.kind = TIDE_VERDICT_RELEASE});
+    /* The server released it, then read the history, which leases it to us once more. */
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    fake_answer_entries(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), 1, 1, 1, 10);
+    turn(&w);
+    assert_false(has_next(&w, &event));
+    pass(&w, 5);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_non_null(op);
+    assert_int_equal(op->count, 1);
+    assert_int_equal(op->items[0].kind, TIDE_SETTLE_RELEASE);
+    assert_int_equal(op->items[0].id.ms, 1);
+    assert_int_equal(op->items[0].attempt, 0);
+    world_close(&w);
+}
+
 static void test_gone_entries_are_acked_and_counted_F24(void **state) {
     (void)state;
     world w;
@@ -256,6 +282,7 @@ int main(void) {
         cmocka_unit_test(test_one_event_larger_than_the_budget_still_comes),
         cmocka_unit_test(test_cut_read_is_followed_by_history_without_a_second_delivery_F6),
         cmocka_unit_test(test_history_that_overtook_an_ack_is_no_second_delivery),
+        cmocka_unit_test(test_history_that_brings_what_was_given_back_gives_it_back_again),
         cmocka_unit_test(test_gone_entries_are_acked_and_counted_F24),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

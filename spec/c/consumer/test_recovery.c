@@ -73,6 +73,27 @@ static void test_what_waited_through_a_pause_may_be_lost_F32(void **state) {
     world_close(&w);
 }
 
+static void test_what_comes_back_while_it_runs_is_kept_again_F32(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    tide_event event = next(&w);
+    pass(&w, 5001);
+    fake_answer_lost(&w.fake, fake_find(&w.fake, TIDE_OP_EXTEND), (tide_id[]){{1, 0}}, 1);
+    turn(&w);
+    /* Whoever had taken it gave it back, and our own recovery brought it here. */
+    tide_field field = {TIDE_STR("n"), TIDE_STR("1")};
+    tide_entry entry = {.id = {1, 0}, .fields = &field, .field_count = 1, .attempt = 2};
+    fake_answer_batch(&w.fake, fake_find(&w.fake, TIDE_OP_RECOVER), &entry, 1, (tide_id){0, 0});
+    turn(&w);
+    pass(&w, 5001);
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_EXTEND)->count, 1);
+    settle(&w, event.handle, failure); /* it is ours to decide */
+    assert_int_equal(stats(&w).waiting, 1);
+    world_close(&w);
+}
+
 static void test_the_dead_are_recovered_from_page_by_page_F23(void **state) {
     (void)state;
     world w;
@@ -158,6 +179,7 @@ int main(void) {
         cmocka_unit_test(test_late_verdicts_of_a_lost_event_are_harmless_F32),
         cmocka_unit_test(test_nothing_runs_after_a_pause_before_the_lease_is_seen_F32),
         cmocka_unit_test(test_what_waited_through_a_pause_may_be_lost_F32),
+        cmocka_unit_test(test_what_comes_back_while_it_runs_is_kept_again_F32),
         cmocka_unit_test(test_the_dead_are_recovered_from_page_by_page_F23),
         cmocka_unit_test(test_promotion_follows_the_next_due_time),
         cmocka_unit_test(test_promotion_follows_a_wake),
