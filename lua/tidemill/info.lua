@@ -29,14 +29,16 @@ function M.of(bus, name)
   elseif length > 0 then
     return nil, trouble
   end
-  local dead = streams:xlen(names.derived(name, "dlq"))
-  local delayed = streams:command("ZCARD", names.derived(name, "delayed"))
-  return {
-    length = length,
-    groups = groups,
-    dead_letters = tonumber(dead) or 0,
-    delayed = tonumber(delayed) or 0,
-  }
+  local dead, delayed
+  dead, err = streams:xlen(names.derived(name, "dlq"))
+  if not dead then
+    return nil, err
+  end
+  delayed, err = streams:command("ZCARD", names.derived(name, "delayed"))
+  if not delayed then
+    return nil, err
+  end
+  return { length = length, groups = groups, dead_letters = dead, delayed = delayed }
 end
 
 return M

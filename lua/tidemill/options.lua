@@ -57,6 +57,13 @@ end
 -- kind → function(value, rule) → true, or nil and what was wanted
 local kinds = {}
 
+local function shown(number)
+  if number == 2 ^ 53 then
+    return "2^53"
+  end
+  return number % 1 == 0 and ("%.0f"):format(number) or tostring(number)
+end
+
 local function number_between(value, rule, what)
   local min, max = rule.min or 0, rule.max or huge
   if type(value) == "number" and value == value and value >= min and value <= max and value ~= huge then
@@ -64,9 +71,9 @@ local function number_between(value, rule, what)
   end
   local range = ", not negative"
   if max ~= huge then
-    range = (" from %s to %s"):format(min, max)
+    range = (" from %s to %s"):format(shown(min), shown(max))
   elseif min > 0 then
-    range = (" from %s on"):format(min)
+    range = (" from %s on"):format(shown(min))
   end
   return nil, what .. range
 end

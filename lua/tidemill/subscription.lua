@@ -47,9 +47,6 @@ local function start(self)
   if not number then
     return nil, err
   end
-  if self.stopped_number and bus.by_number[self.stopped_number] == self then
-    bus.by_number[self.stopped_number] = nil
-  end
   self.number = number
   bus.by_number[number] = self
   if self.attempts then

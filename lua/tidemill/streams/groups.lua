@@ -28,8 +28,9 @@ function methods:xreadgroup(given)
   return command.read(self, "xreadgroup", { "XREADGROUP", "GROUP", checked.group, checked.consumer }, checked)
 end
 
-local create_rules = { mkstream = { "boolean" }, entries_read = { "integer" } }
-local setid_rules = { entries_read = { "integer" } }
+local entries_read = { "integer", min = -1 } -- -1: not known
+local create_rules = { mkstream = { "boolean" }, entries_read = entries_read }
+local setid_rules = { entries_read = entries_read }
 
 --- XGROUP CREATE.
 ---@param key string

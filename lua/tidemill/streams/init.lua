@@ -98,7 +98,7 @@ function methods:xadd(key, id, fields, given)
     add(args, "NOMKSTREAM")
   end
   add_trim("xadd", args, checked)
-  add(args, id)
+  args[#args + 1] = text("xadd", "the id", id)
   if type(fields) ~= "table" or next(fields) == nil then
     misuse("streams:xadd: a table of fields expected")
   end

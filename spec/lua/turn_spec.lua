@@ -1,0 +1,106 @@
+-- How a turn of the loop shares its time; what a run, tick and drain are is bus_spec's, signals are loop_spec's.
+local world = require "spec.lua.support.world"
+
+local bus
+
+before_each(function()
+  bus = world.open()
+end)
+
+after_each(function()
+  bus:close()
+end)
+
+local function fill(name, count)
+  local events = {}
+  for n = 1, count do
+    events[n] = { type = "A", data = n }
+  end
+  assert(bus:topic(name):publish_batch(events))
+end
+
+describe("a turn", function()
+  it("gives each subscription a share, however much another has to do", function()
+    fill("full", 2000)
+    fill("short", 3)
+    local order = {}
+    bus:topic("full"):on("*", function() order[#order + 1] = "full" end)
+    bus:topic("short"):on("*", function() order[#order + 1] = "short" end)
+    local function short_ones()
+      local count = 0
+      for _, name in ipairs(order) do
+        count = count + (name == "short" and 1 or 0)
+      end
+      return count
+    end
+    world.wait(bus, function() return #order > 0 and short_ones() == 3 end)
+    assert.is_true(#order < 2003, "the full topic was finished first")
+    world.wait(bus, function() return #order == 2003 end)
+  end)
+
+  it("runs as many handlers at once as `concurrency` says, of each subscription", function()
+    fill("one", 6)
+    fill("three", 9)
+    local running, most, done = { one = 0, three = 0 }, { one = 0, three = 0 }, 0
+    for name, concurrency in pairs { one = 1, three = 3 } do
+      bus:topic(name):on("*", { concurrency = concurrency }, function()
+        running[name] = running[name] + 1
+        most[name] = math.max(most[name], running[name])
+        bus:sleep(0.002)
+        running[name] = running[name] - 1
+        done = done + 1
+      end)
+    end
+    world.wait(bus, function() return done == 15 end)
+    assert.same({ one = 1, three = 3 }, most)
+  end)
+
+  it("starts what was spawned by what was spawned", function()
+    local depth = 0
+    local function deeper()
+      depth = depth + 1
+      if depth < 20 then
+        bus:spawn(deeper)
+      end
+    end
+    bus:spawn(deeper)
+    world.wait(bus, function() return depth == 20 end)
+  end)
+
+  it("starts subscriptions again after a drain", function()
+    local topic = bus:topic "orders"
+    local got = world.collect(topic)
+    topic:publish { type = "A" }
+    world.wait(bus, function() return #got == 1 end)
+    assert(bus:drain(1))
+    topic:publish { type = "B" }
+    world.wait(bus, function() return #got == 2 end)
+    assert.equal("B", got[2].type)
+    assert.equal("orders", got[1].topic) -- also of the stopped one's events
+  end)
+end)
+
+describe("a coroutine that dies with an event in its hands", function()
+  it("has failed with it: the event is retried, and others take its place", function()
+    local topic = bus:topic "orders"
+    local attempts, after = {}, 0
+    topic:on("Bad", { retry = { max = 3, backoff = "fixed", delay = 0.001 } }, function(event)
+      attempts[#attempts + 1] = event.attempt
+      if #attempts == 1 then
+        local settle = bus.settle -- what comes after a handler dies with the coroutine
+        bus.settle = function()
+          bus.settle = settle
+          error "not enough memory"
+        end
+      end
+      return nil, "again"
+    end)
+    topic:on("Good", function() after = after + 1 end)
+    topic:publish { type = "Bad" }
+    topic:publish { type = "Good" }
+    world.wait(bus, function() return topic:dead_letters():count() == 1 and after == 1 end)
+    assert.same({ 1, 2, 3 }, attempts)
+    assert.equal(0, bus:info("orders").groups[1].pending)
+    assert.matches("a coroutine died: .*not enough memory", table.concat(bus.lines, "\n"))
+  end)
+end)
