@@ -125,7 +125,8 @@ static bool read_escape(reader *r, char *out, size_t *size) {
     return true;
 }
 
-/* The first quote, backslash or control byte from `at`, eight bytes at a time; `wide` is set for bytes beyond ASCII. */
+/* The first quote, backslash or control byte from `at`, eight bytes at a time; `wide` is set for
+ * bytes beyond ASCII. */
 static const char *find_special(const char *at, const char *end, bool *wide) {
     const uint64_t ones = UINT64_C(0x0101010101010101), highs = UINT64_C(0x8080808080808080);
     uint64_t seen = 0;
