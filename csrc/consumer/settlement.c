@@ -309,6 +309,8 @@ void tide__settle_completed(tide_consumer *consumer, tide_flight *flight,
         }
         if (s->verb == TIDE_VERB_NONE) { /* nobody wants to know any more */
             done++;
+            if (s->fresh >= flight->serial)
+                consumer->need_history = true; /* but it has come to us again */
             tide__ledger_free(ledger, sent.slot);
             continue;
         }

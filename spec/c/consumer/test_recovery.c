@@ -94,6 +94,31 @@ static void test_what_comes_back_while_it_runs_is_kept_again_F32(void **state) {
     world_close(&w);
 }
 
+static void test_what_comes_back_under_a_count_is_read_again(void **state) {
+    (void)state;
+    world w;
+    tide_consumer_options options = options_of(100);
+    options.retry.delay_ms = 5001;
+    start(&w, options);
+    deliver(&w, 1, 1);
+    settle(&w, next(&w).handle, failure);
+    pass(&w, 5001); /* its next attempt is being counted, and its lease renewed */
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->items[0].kind, TIDE_SETTLE_ATTEMPT);
+    fake_answer_lost(&w.fake, fake_find(&w.fake, TIDE_OP_EXTEND), (tide_id[]){{1, 0}}, 1);
+    turn(&w);
+    tide_field field = {TIDE_STR("n"), TIDE_STR("1")};
+    tide_entry entry = {.id = {1, 0}, .fields = &field, .field_count = 1, .attempt = 3};
+    fake_answer_batch(&w.fake, fake_find(&w.fake, TIDE_OP_RECOVER), &entry, 1, (tide_id){0, 0});
+    turn(&w);
+    answer(&w, TIDE_OP_SETTLE, TIDE_NOTFOUND);
+    for (int i = 0; i < 2; i++) {
+        if (!fake_find(&w.fake, TIDE_OP_FETCH)->history)
+            answer(&w, TIDE_OP_FETCH, TIDE_OK);
+    }
+    assert_true(fake_find(&w.fake, TIDE_OP_FETCH)->history);
+    world_close(&w);
+}
+
 static void test_the_dead_are_recovered_from_page_by_page_F23(void **state) {
     (void)state;
     world w;
@@ -180,6 +205,7 @@ int main(void) {
         cmocka_unit_test(test_nothing_runs_after_a_pause_before_the_lease_is_seen_F32),
         cmocka_unit_test(test_what_waited_through_a_pause_may_be_lost_F32),
         cmocka_unit_test(test_what_comes_back_while_it_runs_is_kept_again_F32),
+        cmocka_unit_test(test_what_comes_back_under_a_count_is_read_again),
         cmocka_unit_test(test_the_dead_are_recovered_from_page_by_page_F23),
         cmocka_unit_test(test_promotion_follows_the_next_due_time),
         cmocka_unit_test(test_promotion_follows_a_wake),
