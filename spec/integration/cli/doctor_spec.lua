@@ -1,0 +1,158 @@
+-- SPDX-License-Identifier: MIT
+-- tidemill doctor, and the permissions that it names.
+local cjson = require "cjson"
+local cli = require "spec.support.cli"
+local commands = require "spec.support.commands"
+local server = require "spec.support.server"
+local shell = require "spec.support.shell"
+
+local script = commands.script
+
+commands.each_target(function(target)
+  describe("tidemill doctor on " .. target.name, function()
+    local store
+    local run = commands.runner(function() return store end)
+
+    setup(function() store = target.start() end)
+    teardown(function() store:stop() end)
+
+    it("examines it", function()
+      assert.equal(0, run({ "publish", "orders", "A" }).code)
+      local result = run { "doctor", "orders" }
+      assert.truthy(result.code == 0, result.out .. result.err)
+      local report = cjson.decode(run({ "doctor", "--json" }).out)
+      assert.equal(0, report.errors)
+      local checks = {}
+      for _, finding in ipairs(report.findings) do checks[finding.check] = finding end
+      assert.truthy(checks.persistence)
+      if target.kind then
+        assert.equal("warn", checks.persistence.level) -- started without any
+        assert.truthy(checks.server.text:lower():find(target.kind, 1, true), checks.server.text)
+        assert.equal("ok", checks.eviction.level)
+        assert.equal("ok", checks.permissions.level)
+        if target.kind == "valkey" and server.version "valkey" == "8.0.1" then
+          assert.truthy(checks.security.text:find("CVE-2025-49844", 1, true))
+        end
+        assert.equal(1, run({ "doctor", "--strict" }).code)
+      else
+        assert.equal("ok", checks.persistence.level)
+      end
+    end)
+  end)
+end)
+
+for _, kind in ipairs(server.kinds()) do
+  describe("tidemill doctor at a " .. kind .. " server", function()
+    local live
+
+    after_each(function() if live then live:stop() end live = nil end)
+
+    it("F18 names the exact rule of a missing permission, and that rule is enough", function()
+      live = server.start(kind, { acl = "user default on nopass ~* &* +@all\n"
+        .. "user worker on >pw ~orders +ping +hello +client +info +acl|whoami +xlen +xrange\n" })
+      local url = live:url_for("worker", "pw")
+      local refused = cli.run { "publish", "orders", "A", "1", "--url", url }
+      assert.equal(3, refused.code, refused.err)
+      assert.truthy(refused.err:find("TIDE-NOPERM", 1, true), refused.err)
+      local report = cli.run { "doctor", "orders", "--json", "--url", url }
+      assert.equal(1, report.code, report.err)
+      local fixes = {}
+      for _, finding in ipairs(cjson.decode(report.out).findings) do
+        if finding.check == "permissions" then fixes[#fixes + 1] = finding.fix end
+      end
+      assert.truthy(#fixes > 3, report.out)
+      local all = table.concat(fixes, "\n")
+      for _, text in ipairs { "ACL SETUSER worker +xadd\n", "+xreadgroup", "+zadd", "+incrby" } do
+        assert.truthy(all:find(text, 1, true), all)
+      end
+      -- What isn't allowed in the topic's own hash tag comes to light once the commands are there.
+      for _ = 1, 2 do
+        local answer = live:cli_lines(fixes)
+        assert.is_nil(answer:find "ERR", answer)
+        fixes = {}
+        for _, finding in ipairs(cjson.decode(cli.run({ "doctor", "orders", "--json", "--url", url }).out).findings) do
+          if finding.check == "permissions" then fixes[#fixes + 1] = finding.fix end
+        end
+        if #fixes == 0 then break end
+      end
+      assert.same({}, fixes)
+      assert.equal(0, cli.run({ "doctor", "orders", "--url", url }).code)
+      assert.equal(0, cli.run({ "publish", "orders", "A", "1", "--url", url }).code)
+    end)
+
+    it("F18 names the keys that a user may not touch", function()
+      live = server.start(kind, { acl = "user default on nopass ~* &* +@all\nuser stranger on >pw ~other +@all\n" })
+      local report = cli.run { "doctor", "orders", "--json", "--url", live:url_for("stranger", "pw") }
+      assert.equal(1, report.code, report.err)
+      assert.truthy(report.out:find("ACL SETUSER stranger ~orders ~{orders}:*", 1, true), report.out)
+    end)
+
+    it("the shipped ACL users can do their part and no more", function()
+      local acl = "user default on nopass ~* &* +@all\n"
+      for _, role in ipairs { "producer", "consumer", "admin" } do
+        acl = acl .. assert(shell.read_file("examples/acl/" .. role .. ".acl"))
+      end
+      live = server.start(kind, { acl = acl })
+      local function as(role, words, options)
+        words[#words + 1] = "--url"
+        words[#words + 1] = live:url_for(role, "change-me")
+        return cli.run(words, options)
+      end
+      for _, words in ipairs {
+        { "publish", "orders", "A", "1" }, { "publish", "orders", "A", "2", "--id", "x", "--dedupe", "60" },
+        { "publish", "orders", "A", "3", "--id", "y", "--delay", "0.2" },
+        { "publish", "orders", "A", "--expected", "any" },
+      } do
+        local result = as("producer", words)
+        assert.equal(0, result.code, result.err)
+      end
+      for _, words in ipairs { { "tail", "orders" }, { "info", "orders" }, { "publish", "others", "A" } } do
+        local result = as("producer", words)
+        assert.equal(3, result.code, words[1] .. result.err)
+        assert.truthy(result.err:find("TIDE-NOPERM", 1, true), result.err)
+      end
+      local path = script("worker.lua", [[
+        local bus = ...
+        local tidemill, count = require "tidemill", 0
+        bus:topic("orders"):on("*", { retry = { max = 3, delay = 0.01 }, promote = 0.1 }, function(event)
+          if event.data == 1 and event.attempt == 1 then return nil, "once more" end
+          count = count + 1
+          if count == 4 then bus:stop() end
+          if event.data == 2 then return tidemill.reject "no" end
+        end)
+      ]])
+      local worker = as("consumer", { "run", path, "--for", "30" }, { timeout = 60 })
+      assert.equal(0, worker.code, worker.err)
+      assert.is_nil(worker.err:find("NOPERM", 1, true), worker.err)
+      assert.equal("1", live:cli("XLEN", "{orders}:dlq"))
+      assert.equal("0", live:cli("ZCARD", "{orders}:delayed"))
+      local elsewhere = script("else.lua", "local bus = ...\nassert(bus:publish('others', { type = 'A' }))")
+      assert.equal(1, as("consumer", { "run", elsewhere, "--for", "5" }).code)
+      for _, role in ipairs { "producer", "consumer" } do
+        local report = as(role, { "doctor", "orders", "--role", role })
+        assert.equal(0, report.code, report.out)
+      end
+      for _, words in ipairs { { "info", "orders", "--consumers" }, { "tail", "orders" }, { "doctor", "orders" } } do
+        local result = as("admin", words)
+        assert.equal(0, result.code, result.out .. result.err)
+      end
+    end)
+
+    it("doctor warns of eviction and of a replica", function()
+      live = server.start(kind, { maxmemory = "100mb", maxmemory_policy = "allkeys-lru" })
+      local result = cli.run { "doctor", "--url", live.url }
+      assert.equal(1, result.code)
+      assert.truthy(result.out:find("maxmemory-policy is allkeys-lru", 1, true), result.out)
+      assert.truthy(result.out:find("CONFIG SET maxmemory-policy noeviction", 1, true))
+    end)
+
+    it("doctor knows each level of persistence", function()
+      live = server.start(kind, { persist = true })
+      local result = cli.run { "doctor", "--url", live.url }
+      assert.truthy(result.out:find("fsync at every write", 1, true), result.out)
+      live:cli("CONFIG", "SET", "appendfsync", "everysec")
+      result = cli.run { "doctor", "--url", live.url }
+      assert.truthy(result.out:find("about a second", 1, true), result.out)
+    end)
+  end)
+end
