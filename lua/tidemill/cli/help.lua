@@ -24,6 +24,7 @@ Exit codes
   3    the server or file is out of reach: can't connect, wrong password, missing permission, damaged file
   130  interrupted
   141  whoever read our output went away
+  143  ended by SIGTERM (run: 0, when what was running has finished)
 ]],
   environment = [[
 Environment
@@ -53,9 +54,9 @@ end
 function M.run(options, cli, commands, parser)
   local topic = options.topic
   if not topic then
-    ui.write(parser:get_help(), "\n")
+    ui.write(cli.help_of(parser), "\n")
   elseif commands[topic] then
-    ui.write(commands[topic]:get_help(), "\n")
+    ui.write(cli.help_of(commands[topic]), "\n")
   elseif TOPICS[topic] then
     ui.write(TOPICS[topic])
   elseif topic == "topics" then

@@ -11,6 +11,9 @@ local COMMANDS = { "run", "publish", "tail", "info", "doctor", "migrate", "versi
 
 M.DEFAULT_URL = "redis://127.0.0.1:6379"
 
+-- Where the explanations in the help begin.
+local MARGIN = 28
+
 -- ---- the nearest name ----
 
 --- The most similar of `names` (or the only one that begins with `word`), nil when none is similar.
@@ -59,20 +62,36 @@ local function build(program)
   parser:flag("-h --help", "Show this help."):action(function() error(help_wanted, 0) end)
   parser:flag("-V --version", "Show the version."):target "show_version"
   parser:usage_max_width(100):help_max_width(100)
-  parser:help_description_margin(28)
+  parser:help_description_margin(MARGIN)
   parser:epilog(("URL: --url, or TIDEMILL_URL, or %s (run: memory:).\n"):format(M.DEFAULT_URL)
-    .. "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server or file out of reach. More: tidemill help topics")
+    .. "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server or file out of reach.\n"
+    .. "More: tidemill help urls, scripts, exit-codes, environment")
   local commands = {}
   for _, name in ipairs(COMMANDS) do
     local module = command_module(name)
     local command = parser:command(name):summary(module.summary):description(module.description or module.summary)
     command:usage_max_width(100):help_max_width(100)
-    command:help_description_margin(28)
+    command:help_description_margin(MARGIN)
     add_help(command)
     module.define(command, M)
     commands[name] = command
   end
   return parser, commands
+end
+
+--- The help of a parser: argparse's, but for the two names of an option with a value, which it sets below each other.
+function M.help_of(parser)
+  local lines = {}
+  for line in (parser:get_help() .. "\n"):gmatch "([^\n]*)\n" do
+    local short, argname, first = (lines[#lines] or ""):match "^ +(%-%a) (%S+),%s*(.*)$"
+    local long, same, second = line:match "^ +(%-%-%S+) (%S+)%s*(.*)$"
+    if short and argname == same then
+      lines[#lines] = ("%-" .. MARGIN .. "s%s"):format(("   %s, %s %s"):format(short, long, argname), first)
+      line = second ~= "" and (" "):rep(MARGIN) .. second or nil
+    end
+    lines[#lines + 1] = line
+  end
+  return table.concat(lines, "\n")
 end
 
 --- The option every command that talks to a server has.
@@ -197,9 +216,10 @@ local function silent() end
 ---@param url string
 ---@param options table  of the command
 ---@param what? string   put in front of an error
+---@param hint? string   put behind the error that nobody answers
 ---@return tidemill.Bus bus
 ---@return table server
-function M.connect_to(url, options, what)
+function M.connect_to(url, options, what, hint)
   local bus = M.open(url, options, { log = silent })
   local server, err
   local done = false
@@ -217,6 +237,7 @@ function M.connect_to(url, options, what)
   end
   if not server then
     bus:close()
+    if hint and err.code == "TIDE-CONNECT" then ui.fail(ui.exit_of(err), ("%s (%s)"):format(tostring(err), hint)) end
     ui.fail_with(err, what)
   end
   return bus, server
@@ -226,12 +247,12 @@ end
 ---@param options table
 ---@param reads_only? boolean  a file that isn't there is an error
 function M.connect(options, reads_only)
-  local url = M.url(options)
+  local url, is_default = M.url(options)
   if reads_only then
     M.open(url, options):close()
     M.check_file(url)
   end
-  return M.connect_to(url, options)
+  return M.connect_to(url, options, nil, is_default and "--url or TIDEMILL_URL names another server, or a file:PATH")
 end
 
 -- ---- the way out ----
@@ -250,12 +271,12 @@ local function dispatch(args)
   local options = parse(parser, program, args)
   if options.help then
     local command = commands[options.command]
-    ui.write((command or parser):get_help(), "\n")
+    ui.write(M.help_of(command or parser), "\n")
     return ui.OK
   end
   if options.show_version then return command_module("version").run({}, M) end
   if not options.command then
-    io.stderr:write(parser:get_help(), "\n")
+    io.stderr:write(M.help_of(parser), "\n")
     return ui.USAGE
   end
   return command_module(options.command).run(options, M, commands, parser)

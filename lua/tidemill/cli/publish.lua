@@ -33,7 +33,11 @@ function M.define(command, cli)
 end
 
 local function read_all(path)
-  if path == "-" then return io.stdin:read "*a" or "" end
+  if path == "-" then
+    local text, err = io.stdin:read "*a"
+    if not text then ui.fail(ui.FAILURE, ("cannot read standard input: %s"):format(err)) end
+    return text
+  end
   local file, err = io.open(path, "rb")
   if not file then ui.fail(ui.FAILURE, "cannot read " .. err) end
   local text, read_err = file:read "*a"
@@ -204,12 +208,17 @@ local function from_lines(options)
     for line in file:lines() do if line:find "%S" then total = total + 1 end end
     file:seek "set"
   end
-  local number = 0
+  local number, unreadable = 0, false
   return function()
     while true do
-      local line = file:read "*l"
-      if not line then return nil end
+      local line, read_err = file:read "*l"
       number = number + 1
+      if not line then
+        if not read_err or unreadable then return nil end
+        unreadable = true
+        local name = options.file == "-" and "standard input" or options.file
+        return nil, number, ("line %d: cannot read %s: %s"):format(number, name, read_err)
+      end
       if line:find "%S" then
         local event, err = line_event(line, number, options)
         return event, number, err

@@ -109,6 +109,39 @@ describe("the command's usage", function()
     end
   end)
 
+  it("B3 fails when standard input is closed, or is none to read from", function()
+    local store = "file:" .. shell.temporary_dir "closed" .. "/store.db"
+    for _, path in ipairs { cli.launcher, cli.program or cli.launcher } do
+      for _, tail in ipairs { " <&-", " <" .. dir } do
+        for _, words in ipairs { { "publish", "t", "A", "-" }, { "publish", "t", "A", "--file", "-" } } do
+          words[#words + 1] = "--url"
+          words[#words + 1] = store
+          local result = cli.run(words, { path = path, tail = tail })
+          assert.equal(1, result.code, result.err)
+          assert_one_line(result)
+          local why = tail == " <&-" and "Bad file descriptor" or "Is a directory"
+          assert.truthy(result.err:find("cannot read standard input: " .. why, 1, true), result.err)
+        end
+        local without = cli.run({ "publish", "t", "A", "1", "--url", store }, { path = path, tail = tail })
+        assert.equal(0, without.code, without.err)
+      end
+    end
+  end)
+
+  it("sets the names of an option beside each other, and its explanation in one column", function()
+    for _, name in ipairs { "run", "publish", "tail", "info", "doctor", "migrate" } do
+      local text = cli.run({ name, "--help" }).out
+      if name ~= "migrate" then
+        assert.truthy(text:find("\n   -u, --url URL            Where the events live (default:", 1, true), text)
+      end
+      for line in text:match("Options:\n(.*)$"):gmatch "[^\n]+" do
+        assert.truthy(line:find "^   %-%-?%a.* [^ ]" or line:find "^ +[^ ]", line)
+        assert.truthy(line:sub(1, 28):find "^   %-" and line:sub(28, 28) == " " or line:sub(1, 28):find "^ +$", line)
+        assert.is_true(#line <= 100, line)
+      end
+    end
+  end)
+
   it("has colours and a progress bar on a terminal only, and none of them with NO_COLOR", function()
     assert.is_nil(cli.run({ "doctor", "--url", "memory:" }).out:find "\27")
     if shell.run("command -v script").code ~= 0 then
