@@ -39,7 +39,7 @@ local on_rules = {
   recover = { "seconds", min = 0.01, max = 86400 },
   block = { "seconds", min = 0.001, max = 3600 },
   settle = { "seconds", max = 60 },
-  delay_move = { "seconds", min = 0.001 },
+  delay_move = { "seconds", min = 0.001, max = 1000000 },
   promote = { "seconds", min = 0.01, max = 3600 },
   retry = { "table" },
   unknown = { "choice", words = { "ack", "reject", "release" } },
