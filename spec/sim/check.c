@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What it is: the checkers of the simulator; each failure is one line that names the rule and the event.
- * What it is not: a look into the engine; it sees what a handler sees, and what is written in the end.
- * Invariants: the first failure stays; a rule that a fault excuses is excused only for events that it can have touched.
+ * What it is not: a look into the engine; it sees what a handler sees, to whom the server hands entries, and what is
+ * written in the end.
+ * Invariants: the first failure stays; a fault excuses a rule only for the events that it can have touched.
  */
 #include "check.h"
 
@@ -28,54 +29,148 @@ static void mix(check *c, uint64_t value) {
     c->digest = (c->digest ^ value) * UINT64_C(0x100000001b3);
 }
 
+/* ---- who has it ---- */
+
+static const int64_t given_back_us = INT64_C(86400000) * 1000;
+
+void check_handed(check *c, uint32_t index, const check_handing *h, int64_t now_us) {
+    check_event *e = &c->events[index];
+    bool given_back = e->given_back || h->idle_us >= given_back_us;
+    bool same = e->handed && e->holder_node == h->node && e->holder_life == h->life;
+    switch (h->how) {
+    case SIM_HANDED_NEW:
+        /* Of a new entry: the first one, a moved copy, or that of a group made anew. */
+        if (!e->run_wants_more)
+            e->not_before_us = INT64_MIN;
+        break;
+    case SIM_HANDED_AGAIN:
+        if (same) { /* what the process has, or should have had; if it dies, nobody knows */
+            e->vain++;
+            break;
+        }
+        e->deaths += !given_back + e->vain;
+        e->vain = 0;
+        e->may_run_again = e->may_run_again || e->runs > 0;
+        e->not_before_us = INT64_MIN;
+        break;
+    case SIM_HANDED_CLAIMED:
+        if (!given_back) {
+            if (h->idle_us >= 0 && h->idle_us < c->lease_us)
+                check_fail(c, "taken too early: event %u from node %u by node %u, %lld ms idle",
+                           index, e->holder_node, h->node, (long long)(h->idle_us / 1000));
+            if (e->is_being_given_back && h->holder_is_alive && !h->holder_was_shaken &&
+                h->scripts_are_known)
+                check_fail(c, "not given back: event %u of node %u is taken after a lease", index,
+                           e->holder_node);
+            if (h->holder_is_alive && !h->holder_was_shaken && !e->is_being_given_back)
+                check_fail(c,
+                           "lease not kept: event %u of node %u, that lives, is taken by node %u",
+                           index, e->holder_node, h->node);
+            e->deaths += 1 + e->vain;
+            e->vain = 0;
+        }
+        e->may_run_again = e->may_run_again || e->runs > 0;
+        e->not_before_us = INT64_MIN;
+        break;
+    }
+    e->bounced = e->bounced || (!same && e->held_by_life[h->node] == h->life);
+    e->held_by_life[h->node] = h->life;
+    e->handed = true;
+    e->id = h->id;
+    e->holder_node = h->node;
+    e->holder_life = h->life;
+    e->handed_us = now_us;
+    e->given_back = e->is_being_given_back = false;
+}
+
+/* ---- runs ---- */
+
+static void check_attempt(check *c, uint32_t index, const tide_event *event) {
+    const check_event *e = &c->events[index];
+    uint32_t least = 1 + e->counted;
+    /* Where the first delivery of an entry ended with its process, the last attempt is made once more. */
+    uint32_t again = event->attempt == c->attempts_max && e->deaths > 0;
+    if (event->attempt > c->attempts_max)
+        check_fail(c, "attempts: event %u runs as attempt %u of %u", index, event->attempt,
+                   c->attempts_max);
+    if (e->isnt_countable)
+        return;
+    /* Whatever is handled was, perhaps, acked between a claim and the question for its count. */
+    if (event->attempt + again + c->cuts < least && !c->clock_jumped && !e->bounced &&
+        e->good_runs == 0)
+        check_fail(c, "attempts: event %u runs as attempt %u after %u runs", index, event->attempt,
+                   e->counted);
+    if (event->attempt > least + e->deaths)
+        check_fail(c, "attempts: event %u runs as attempt %u after %u runs and %u deaths", index,
+                   event->attempt, e->counted, e->deaths);
+}
+
 void check_run(check *c, uint32_t index, const tide_event *event, uint32_t node, uint32_t life,
-               bool last_is_alive, int64_t now_us) {
+               int64_t now_us) {
     check_event *e = &c->events[index];
     c->delivered++;
     mix(c, index);
     mix(c, node);
     mix(c, event->attempt);
     mix(c, (uint64_t)now_us);
-    if (event->attempt > c->attempts_max)
-        check_fail(c, "attempts: event %u runs as attempt %u of %u", index, event->attempt,
-                   c->attempts_max);
+    check_attempt(c, index, event);
     if (e->runs == 0 && c->in_order) {
         if (tide_id_compare(event->entry->id, c->last_first_run) <= 0)
             check_fail(c, "order: event %u first runs after a later one", index);
         c->last_first_run = event->entry->id;
     }
-    if (e->runs > 0 && !e->run_wants_more && !c->data_lost) {
-        /* The server itself never lets a lease be taken before its end. So there must have been something that kept
-         * it from being renewed. */
-        int64_t since = now_us - e->run_us;
-        /* An ack takes the event away from whoever claimed it; a reject by then is the owner's only, who may keep it waiting for
-         * any time. */
-        int64_t claimed_us = e->plan == PLAN_REJECT ? e->run_us : now_us;
-        bool felt =
-            c->last_fault_us > INT64_MIN && c->last_fault_us >= claimed_us - c->fault_lasts_us;
-        bool lease_over = felt && node != e->run_node;
-        /* A jump of the server's clock hands it to a peer, and another one, or the peer's release, hands it back. */
-        if (felt && node == e->run_node)
-            lease_over = since >= c->lease_us || c->last_clock_us >= e->run_us;
-        /* The peer that claimed it has moved it: whoever doesn't know that yet may hold the original beside the copy. */
-        if (felt && tide_id_compare(event->entry->id, e->run_id) != 0)
-            lease_over = true;
-        if (last_is_alive && !lease_over)
+    if (e->runs > 0) {
+        if (e->run_wants_more) {
+            if (now_us < e->not_before_us && !c->clock_jumped && !e->isnt_countable)
+                check_fail(c, "early: event %u runs on node %u, %lld ms before its time", index,
+                           node, (long long)(e->not_before_us - now_us) / 1000);
+        } else if (e->may_run_again) {
+            /* below */
+        } else if (e->spare > 0) {
+            e->spare--;
+        } else {
             check_fail(c,
-                       e->run_going ? "twice at once: event %u runs on node %u while node %u still "
-                                      "runs it, %lld ms after"
-                                    : "delivered without need: event %u on node %u, after node %u, "
-                                      "%lld ms after",
-                       index, node, e->run_node, (long long)(since / 1000));
+                       e->run_going
+                           ? "twice at once: event %u runs on node %u while node %u still runs it, "
+                             "%lld ms after"
+                           : "delivered without need: event %u on node %u, after node %u, %lld ms "
+                             "after",
+                       index, node, e->run_node, (long long)((now_us - e->run_us) / 1000));
+        }
+        e->may_run_again = false;
     }
     e->runs++;
+    e->vain = 0;
+    e->counted++;
     e->run_us = now_us;
-    e->run_id = event->entry->id;
     e->run_node = node;
     e->run_life = life;
     e->run_going = true;
     e->run_wants_more = false;
+    e->not_before_us = INT64_MIN;
 }
+
+void check_asked(check *c, uint32_t index, uint32_t node, uint32_t life, bool counts,
+                 int64_t delay_ms, int64_t now_us) {
+    check_event *e = &c->events[index];
+    e->verdicts++;
+    if (!counts && e->counted > 0)
+        e->counted--;
+    if (e->run_node != node || e->run_life != life)
+        return; /* somebody else runs it meanwhile: theirs is the verdict */
+    e->run_wants_more = true;
+    bool is_its_own = e->holder_node == node && e->holder_life == life;
+    e->not_before_us = delay_ms > 0 && is_its_own ? now_us + delay_ms * 1000 : INT64_MIN;
+}
+
+void check_forgotten(check *c, uint32_t index) {
+    check_event *e = &c->events[index];
+    e->isnt_countable = true;
+    e->not_before_us = INT64_MIN;
+    e->spare += 1 + e->verdicts; /* moved copies lie beside it */
+}
+
+/* ---- the end ---- */
 
 uint32_t check_open(const check *c) {
     uint32_t open = 0;
@@ -84,6 +179,21 @@ uint32_t check_open(const check *c) {
         open += !e->excused && e->publish != PUBLISH_MAYBE && e->good_runs == 0 && e->in_dead == 0;
     }
     return open;
+}
+
+static void check_dead(check *c, uint32_t index) {
+    const check_event *e = &c->events[index];
+    if (e->in_dead > 1 && !c->data_lost)
+        check_fail(c, "written once: event %u is dead-lettered %u times", index, e->in_dead);
+    if (e->isnt_countable || e->plan == PLAN_REJECT)
+        return;
+    if (e->counted + e->deaths < c->attempts_max)
+        check_fail(c, "dead without need: event %u (plan %d) had %u runs and %u deaths of %u",
+                   index, (int)e->plan, e->counted, e->deaths, c->attempts_max);
+    if (c->only_killers && e->plan == PLAN_FINE && e->counted + 2 < c->attempts_max)
+        check_fail(c,
+                   "dead without need: event %u had %u runs of %u, the deaths were its neighbours'",
+                   index, e->counted, c->attempts_max);
 }
 
 void check_end(check *c) {
@@ -96,17 +206,12 @@ void check_end(check *c) {
             check_fail(c, "written once: event %u is in the stream %u times", i, e->in_stream);
         if (e->publish == PUBLISH_OK && !e->excused && e->in_stream == 0)
             check_fail(c, "written once: event %u was published but isn't in the stream", i);
-        if (e->in_dead > 1 && !c->data_lost)
-            check_fail(c, "written once: event %u is dead-lettered %u times", i, e->in_dead);
-        if (e->in_dead > 0 && e->plan != PLAN_REJECT && !c->data_lost &&
-            e->runs + c->faults < c->attempts_max)
-            check_fail(c, "dead without need: event %u (plan %d) had %u runs of %u, %u faults", i,
-                       (int)e->plan, e->runs, c->attempts_max, c->faults);
-        if (e->in_dead > 0 && e->runs == 0 && c->faults < c->attempts_max && !c->data_lost)
-            check_fail(c, "dead without need: event %u never ran", i);
-        if (e->good_runs > 0 && (e->plan == PLAN_POISON || e->plan == PLAN_REJECT))
+        if (e->in_dead > 0)
+            check_dead(c, i);
+        if (e->good_runs > 0 &&
+            (e->plan == PLAN_POISON || e->plan == PLAN_REJECT || e->plan == PLAN_KILL))
             check_fail(c, "the simulator is wrong: event %u can't be handled", i);
-        if (c->in_order && e->plan == PLAN_FINE && e->runs > 1)
+        if (c->no_fault && e->plan == PLAN_FINE && e->runs > 1)
             check_fail(c, "delivered without need: event %u ran %u times without a fault", i,
                        e->runs);
     }

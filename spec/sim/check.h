@@ -4,17 +4,25 @@
 
 #include <tidemill/engine.h>
 
+#include "server.h"
+
 /*
  * What the simulator knows about each event, and what must hold:
- *   acknowledged and lost      what was published for sure ends handled or dead-lettered
- *   delivered without need     a second run has a cause: a verdict that asks for it, a process that died, a lease that ended
- *   twice at once              no second run begins while the first goes on and keeps its lease
- *   order                      without faults and with one at a time, first runs come in the order of ids
- *   written once               no event is in the stream twice, whatever happened to its publisher
+ *   acknowledged and lost      what was published for sure ends handled or dead-lettered, and nothing stays pending
+ *   delivered without need     a second run has a cause: a verdict that asks for it, or an entry that was handed out again
+ *                              after it had run, because its process had died or its lease was over
+ *   twice at once              the same, while the run before goes on
+ *   lease not kept             a lease ends only under a process that lives when something kept it from being renewed
+ *   taken too early            nobody takes an entry before its lease's end, unless it was given back
+ *   not given back             what was given back, by a verdict or at the end of a process, is there for others at once
+ *   order                      without what shakes a process and with one at a time, first runs come in the order of ids
+ *   early                      a run that was put off doesn't begin before its time
+ *   written once               no event is in the stream twice, whatever happened to its publisher; nor a dead letter
  *   dead without need          what is dead-lettered was rejected or has had its attempts
- *   attempts                   an attempt's number never passes the limit
+ *   attempts                   an attempt's number is one more than the runs before it that count, and than the deaths of
+ *                              processes that had it; it never passes the limit
  */
-enum { CHECK_EVENTS_MAX = 400 };
+enum { CHECK_EVENTS_MAX = 400, CHECK_NODES_MAX = 8 };
 
 /* How an event's handler behaves. */
 typedef enum check_plan {
@@ -25,7 +33,9 @@ typedef enum check_plan {
     PLAN_NACK,    /* asks for another time once */
     PLAN_MOVE,    /* likewise, so long that it is moved to the delayed set */
     PLAN_RELEASE, /* gives itself back once */
-    PLAN_COUNT
+    PLAN_MIXED,   /* some of all these in turn */
+    PLAN_COUNT,
+    PLAN_KILL /* ends its process, each time */
 } check_plan;
 
 typedef enum check_publish {
@@ -41,14 +51,30 @@ typedef struct check_event {
     bool excused; /* the server lost its data after it was published */
     uint32_t runs;
     uint32_t good_runs;
-    uint32_t failures; /* verdicts that ask for another run */
+    uint32_t verdicts; /* that asked for another run */
     /* the last run */
     int64_t run_us;
-    tide_id run_id; /* of the entry; a copy moved through the delayed set has another one */
     uint32_t run_node;
     uint32_t run_life; /* of the node */
     bool run_going;
-    bool run_wants_more; /* it ended with a verdict that asks for another one */
+    bool run_wants_more;   /* it ended with a verdict that asks for another one */
+    int64_t not_before_us; /* … and not before then */
+    /* who has it */
+    bool handed;
+    tide_id id; /* of its entry */
+    uint32_t holder_node, holder_life;
+    int64_t handed_us;
+    bool given_back, is_being_given_back;
+    bool may_run_again; /* handed out again, rightly, after it had run */
+    uint32_t spare;     /* times that it may come again because the group or the data went */
+    /* attempts */
+    uint32_t counted; /* runs that count */
+    uint32_t vain;    /* times that the same process was handed it again, not having run it */
+    uint32_t
+        deaths; /* times that it was handed to another process than before, not having been given back */
+    uint32_t held_by_life[CHECK_NODES_MAX]; /* of each node, the last life that had it */
+    bool bounced; /* it came back to a process that had it before: what that one counted counts */
+    bool isnt_countable; /* its counts went with the group */
     uint32_t in_stream;
     uint32_t in_dead;
 } check_event;
@@ -58,13 +84,13 @@ typedef struct check {
     uint32_t count;
     int64_t lease_us;
     uint32_t attempts_max;
-    bool in_order; /* no faults, one consumer, one at a time */
+    bool in_order;     /* one consumer, one at a time, nothing that shakes it */
+    bool no_fault;     /* at all */
+    bool only_killers; /* no process dies but by its own events */
     tide_id last_first_run;
-    uint32_t crashes;
-    uint32_t faults;        /* of any kind, crashes among them */
-    int64_t fault_lasts_us; /* how long one may be felt */
-    int64_t last_fault_us;  /* INT64_MIN: none */
-    int64_t last_clock_us;  /* likewise, of a jump of the server's clock */
+    uint32_t
+        cuts; /* reads that may have been counted as served, and weren't: each may hide an attempt */
+    bool clock_jumped; /* who has it doesn't know that a peer has it, too */
     bool data_lost;
     char *failure; /* where the first one is written */
     size_t failure_size;
@@ -72,11 +98,28 @@ typedef struct check {
     uint64_t delivered;
 } check;
 
+/* An entry of an event was handed to a process. */
+typedef struct check_handing {
+    sim_handing how;
+    tide_id id;
+    uint32_t node, life;
+    int64_t idle_us; /* -1: not known */
+    bool holder_is_alive;
+    bool scripts_are_known; /* so that nothing asked later is done earlier */
+    bool holder_was_shaken; /* something may have kept it from renewing */
+} check_handing;
+
 void check_fail(check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool check_failed(const check *c);
-/* A run begins. `alive` says whether the node of the last run still lives the same life. */
+void check_handed(check *c, uint32_t index, const check_handing *handing, int64_t now_us);
+/* A run begins. */
 void check_run(check *c, uint32_t index, const tide_event *event, uint32_t node, uint32_t life,
-               bool last_is_alive, int64_t now_us);
+               int64_t now_us);
+/* A run of this node ended and asks for another one, not before so many ms (0: at once). */
+void check_asked(check *c, uint32_t index, uint32_t node, uint32_t life, bool counts,
+                 int64_t delay_ms, int64_t now_us);
+/* The group or the data went: whatever was handed out may come again, with counts that begin anew. */
+void check_forgotten(check *c, uint32_t index);
 /* Published events that are neither handled nor dead-lettered yet. */
 uint32_t check_open(const check *c);
 /* After the end, with in_stream and in_dead counted. */

@@ -9,16 +9,42 @@
 #include <stdio.h>
 #include <string.h>
 
+/* How long a fault may be felt after its end: pauses before another connection and before another try. */
+enum { CALM_US = 6000000, CALM_HANG_US = 20000000, LOOKS_US = 2500000 };
+
+static void shake(world *w, uint32_t index, int64_t until_us) {
+    node *n = &w->nodes[index];
+    if (n->shaken_until_us < until_us)
+        n->shaken_until_us = until_us;
+}
+
+static void shake_all(world *w, int64_t until_us) {
+    for (uint32_t i = 0; i < w->node_count; i++)
+        shake(w, i, until_us);
+}
+
+static void forget_all(world *w) {
+    for (uint32_t i = 0; i < w->check.count; i++)
+        check_forgotten(&w->check, i);
+}
+
 /* ---- faults ---- */
 
 static void server_goes(world *w, bool keeps_data) {
     sim__trace(w, "fault: the server goes down%s", keeps_data ? "" : " and loses its data");
     w->server_down = true;
     w->server_up_us = w->now_us + sim__between(w, 1000, 3000000);
+    w->check.cuts += 2 * w->node_count;
+    shake_all(w, w->server_up_us + CALM_US);
     sim_server_flush_scripts(w->server);
     if (!keeps_data) {
         sim_server_flush_data(w->server);
+        if (sim__chance(w, 50)) { /* on another machine, whose clock is behind */
+            w->clock_ahead_ms -= sim__between(w, 1, 3600000);
+            sim_server_set_clock(w->server, sim__wall_ms(w));
+        }
         w->check.data_lost = true;
+        forget_all(w);
         for (uint32_t i = 0; i < w->check.count; i++) {
             check_event *e = &w->check.events[i];
             if (e->publish == PUBLISH_OK || e->publish == PUBLISH_OPEN)
@@ -83,6 +109,34 @@ static void trim(world *w) {
         c->events[i].excused = c->events[i].excused || (was[i] && c->events[i].in_stream == 0);
 }
 
+/* A consumer alone, that nothing has kept from looking, knows where everything before is settled; what is behind comes
+ * again. The looks are a second apart. */
+static void group_goes(world *w) {
+    tide_id known = {0, 0};
+    if (w->node_count == 2 && w->nodes[1].engine != NULL &&
+        w->nodes[1].shaken_until_us < w->now_us - LOOKS_US &&
+        w->nodes[1].start_us < w->now_us - LOOKS_US && w->nodes[1].stop_limit_us == INT64_MAX)
+        known = sim__settled_at(w, w->now_us - LOOKS_US);
+    w->settled_count = 0;
+    for (uint32_t i = 0; i < w->check.count; i++) {
+        const check_event *e = &w->check.events[i];
+        if (!e->handed || tide_id_compare(e->id, known) > 0 || e->verdicts > 0)
+            check_forgotten(&w->check, i);
+    }
+    shake_all(w, w->now_us + CALM_US);
+}
+
+/* Somebody else is there to stay. */
+static bool may_leave(const world *w, uint32_t victim) {
+    if (w->history_only && w->nodes[victim].life > 1)
+        return false; /* nobody else brings back what its earlier life left */
+    for (uint32_t i = 1; i < w->node_count; i++) {
+        if (i != victim && !w->nodes[i].gone)
+            return true;
+    }
+    return false;
+}
+
 void sim__inject(world *w) {
     fault kind = FAULT_COUNT;
     for (int tries = 0; tries < 50 && kind == FAULT_COUNT; tries++) {
@@ -95,8 +149,6 @@ void sim__inject(world *w) {
     if (w->options.file && kind != FAULT_CRASH && kind != FAULT_PAUSE && kind != FAULT_STOP)
         return;
     w->result->faults++;
-    w->check.faults++;
-    w->check.last_fault_us = w->now_us;
     uint32_t victim = 1 + (uint32_t)sim__draw(w, w->node_count - 1);
     switch (kind) {
     case FAULT_CUT:
@@ -111,6 +163,8 @@ void sim__inject(world *w) {
         if (count == 0)
             return;
         conn *c = list[sim__draw(w, count)];
+        w->check.cuts++;
+        shake(w, c->node, w->now_us + (kind == FAULT_CUT ? CALM_US : CALM_HANG_US));
         if (kind == FAULT_CUT) {
             sim__conn_cut(w, c);
         } else if (c->state == CONN_UP) {
@@ -134,6 +188,8 @@ void sim__inject(world *w) {
         sim__trace(w, "fault: trouble %d at the server", (int)trouble);
         sim_server_set_trouble(w->server, trouble);
         w->trouble_end_us = w->now_us + sim__between(w, 1000, 2000000);
+        if (trouble != SIM_TROUBLE_OOM) /* leases need no memory */
+            shake_all(w, w->trouble_end_us + CALM_US);
         break;
     }
     case FAULT_CRASH:
@@ -143,7 +199,12 @@ void sim__inject(world *w) {
     case FAULT_PAUSE:
         if (sim__is_awake(w, victim)) {
             int64_t most = sim__chance(w, 50) ? w->check.lease_us / 2 : w->check.lease_us * 3;
-            w->nodes[victim].paused_until_us = w->now_us + sim__between(w, 1000, most + 1000);
+            int64_t until_us = w->now_us + sim__between(w, 1000, most + 1000);
+            w->nodes[victim].paused_until_us = until_us;
+            /* A lease is renewed when a third of it is over. */
+            if (until_us - w->now_us >= w->check.lease_us / 2 ||
+                w->nodes[victim].shaken_until_us >= w->now_us)
+                shake(w, victim, until_us + 10000);
             sim__trace(w, "fault: node %u stands still for %lld ms", victim,
                        (long long)(w->nodes[victim].paused_until_us - w->now_us) / 1000);
         }
@@ -154,21 +215,33 @@ void sim__inject(world *w) {
         if (!sim__is_awake(w, victim) || n->stop_limit_us != INT64_MAX)
             return;
         sim__trace(w, "node %u is asked to stop", victim);
+        n->gone = may_leave(w, victim) && sim__chance(w, 30);
+        n->stop_us = w->now_us;
         n->stop_limit_us = w->now_us + 3000000;
-        tide_engine_unsubscribe(n->engine, n->consumer, sim__chance(w, 30), w->now_us);
+        bool abandon = sim__chance(w, 30);
+        for (uint32_t i = 0; abandon && i < n->running_count; i++)
+            w->check.events[n->running[i].index].counted--; /* given back */
+        tide_engine_unsubscribe(n->engine, n->consumer, abandon, w->now_us);
         /* Verdicts of what it gave back come too late. */
         n->woken = true;
         break;
     }
     case FAULT_CLOCK:
         w->clock_ahead_ms += sim__between(w, 1, 3600000);
-        w->check.last_clock_us = w->now_us;
+        shake_all(w, w->now_us);
+        w->check.clock_jumped = true;
+        for (uint32_t i = 0; i < w->check.count; i++) {
+            /* What is held comes again; what was put off by its clock comes early. */
+            w->check.events[i].spare++;
+            w->check.events[i].not_before_us = INT64_MIN;
+        }
         sim__trace(w, "fault: the server's clock is %lld ms ahead", (long long)w->clock_ahead_ms);
         break;
     case FAULT_TRIM: trim(w); break;
     case FAULT_GROUP:
         sim__trace(w, "fault: the group is deleted");
         w->check.data_lost = true; /* what was settled before may come again */
+        group_goes(w);
         admin(w, "*4\r\n$6\r\nXGROUP\r\n$7\r\nDESTROY\r\n$6\r\norders\r\n$7\r\nbilling\r\n");
         break;
     case FAULT_COUNT: break;

@@ -14,18 +14,13 @@
 static int usage(void) {
     fprintf(stderr,
             "usage: tidemill-sim [--seed N | --seeds A..B] [--engine redis|file] [--trace]\n"
-            "                    [--bug ack_before_handler|drop_pending_page] [--verbose]\n"
-            "Runs publisher, consumers, wire and server in virtual time, one run a seed.\n");
+            "                    [--bug NAME] [--verbose]\n"
+            "Runs publisher, consumers, wire and server in virtual time, one run a seed.\n"
+            "Bugs that can be planted:");
+    for (int bug = 1; bug < SIM_BUG_COUNT; bug++)
+        fprintf(stderr, " %s", sim_bug_name((sim_bug)bug));
+    fprintf(stderr, "\n");
     return 2;
-}
-
-static const char *bug_name(sim_bug bug) {
-    switch (bug) {
-    case SIM_BUG_ACK_BEFORE_HANDLER: return " --bug ack_before_handler";
-    case SIM_BUG_DROP_PENDING_PAGE: return " --bug drop_pending_page";
-    case SIM_BUG_NONE: break;
-    }
-    return "";
 }
 
 int main(int argc, char **argv) {
@@ -64,13 +59,9 @@ int main(int argc, char **argv) {
                 return usage();
             i++;
         } else if (strcmp(argv[i], "--bug") == 0) {
-            if (strcmp(value, "ack_before_handler") == 0) {
-                options.bug = SIM_BUG_ACK_BEFORE_HANDLER;
-            } else if (strcmp(value, "drop_pending_page") == 0) {
-                options.bug = SIM_BUG_DROP_PENDING_PAGE;
-            } else {
+            options.bug = sim_bug_named(value);
+            if (options.bug == SIM_BUG_COUNT)
                 return usage();
-            }
             i++;
         } else {
             return usage();
@@ -97,9 +88,9 @@ int main(int argc, char **argv) {
                    (unsigned long long)result.steps, (long long)result.virtual_ms,
                    (unsigned long long)result.digest);
         if (!result.passed)
-            printf("seed %llu failed: %s\n  replay: tidemill-sim --seed %llu%s%s --trace\n", seed,
+            printf("seed %llu failed: %s\n  replay: tidemill-sim --seed %llu%s%s%s --trace\n", seed,
                    result.failure, seed, options.file ? " --engine file" : "",
-                   bug_name(options.bug));
+                   options.bug != SIM_BUG_NONE ? " --bug " : "", sim_bug_name(options.bug));
         fflush(stdout);
         if (seed == last)
             break;

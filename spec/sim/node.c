@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What it is: a node: an engine driven as runtime/ does it, its handlers, the publisher, and the planted bugs.
+ * What it is: a node: an engine driven as runtime/ does it, its handlers, and the publisher.
  * What it is not: a model of the engine.
  * Invariants: all invariants of an engine are checked after each of its turns.
  */
@@ -11,68 +11,6 @@
 #include <string.h>
 
 #include "base/alloc.h"
-
-/* ---- the planted bug below the port ---- */
-
-static tide_status bug_submit(tide_broker *broker, const tide_op *op, int64_t now_us,
-                              tide_error *error) {
-    bug_broker *b = (bug_broker *)broker;
-    tide_status status = b->inner->vtable->submit(b->inner, op, now_us, error);
-    if (status == TIDE_OK && op->kind == TIDE_OP_FETCH && op->as.fetch.history) {
-        for (int i = 0; i < HISTORY_TAGS_MAX; i++) {
-            if (b->history_tags[i] == 0) {
-                b->history_tags[i] = op->tag;
-                break;
-            }
-        }
-    }
-    return status;
-}
-
-static bool bug_next_completion(tide_broker *broker, tide_completion *completion) {
-    bug_broker *b = (bug_broker *)broker;
-    if (!b->inner->vtable->next_completion(b->inner, completion))
-        return false;
-    for (int i = 0; i < HISTORY_TAGS_MAX; i++) {
-        if (b->history_tags[i] != completion->tag)
-            continue;
-        b->history_tags[i] = 0;
-        if (completion->status == TIDE_OK && completion->as.fetch.batch != NULL &&
-            tide_prng_below(b->prng, 2) == 0) {
-            tide_batch_release(completion->as.fetch.batch);
-            completion->as.fetch.batch = NULL;
-        }
-    }
-    return true;
-}
-
-#define INNER(b) (((bug_broker *)(b))->inner)
-static void bug_destroy(tide_broker *b) {
-    INNER(b)->vtable->destroy(INNER(b));
-}
-static void bug_interrupt(tide_broker *b, uint32_t reader, int64_t now_us) {
-    INNER(b)->vtable->interrupt(INNER(b), reader, now_us);
-}
-static void bug_drop_reader(tide_broker *b, uint32_t reader, int64_t now_us) {
-    INNER(b)->vtable->drop_reader(INNER(b), reader, now_us);
-}
-static const uint64_t *bug_watch(tide_broker *b, tide_str stream, int64_t now_us) {
-    return INNER(b)->vtable->watch(INNER(b), stream, now_us);
-}
-static void bug_unwatch(tide_broker *b, const uint64_t *watch, int64_t now_us) {
-    INNER(b)->vtable->unwatch(INNER(b), watch, now_us);
-}
-static void bug_tick(tide_broker *b, int64_t now_us) {
-    INNER(b)->vtable->tick(INNER(b), now_us);
-}
-static int64_t bug_deadline_us(const tide_broker *b) {
-    tide_broker *inner = ((const bug_broker *)b)->inner;
-    return inner->vtable->deadline_us(inner);
-}
-static tide_status bug_state(const tide_broker *b, tide_error *error) {
-    tide_broker *inner = ((const bug_broker *)b)->inner;
-    return inner->vtable->state(inner, error);
-}
 
 /* ---- nodes ---- */
 
@@ -105,6 +43,7 @@ void sim__node_start(world *w, uint32_t index) {
     node *n = &w->nodes[index];
     n->life++;
     n->restart_us = INT64_MAX;
+    n->start_us = w->now_us;
     n->paused_until_us = INT64_MIN;
     n->running_count = 0;
     n->woken = true;
@@ -118,28 +57,12 @@ void sim__node_start(world *w, uint32_t index) {
     }
     n->broker = broker;
     n->vtable = broker->vtable;
-    tide_broker *used = broker;
-    if (w->options.bug == SIM_BUG_DROP_PENDING_PAGE && index > 0) {
-        n->bug = (bug_broker){.inner = broker, .prng = &w->prng, .vtable = *broker->vtable};
-        n->bug.vtable.submit = bug_submit;
-        n->bug.vtable.next_completion = bug_next_completion;
-        n->bug.vtable.destroy = bug_destroy;
-        n->bug.vtable.interrupt = bug_interrupt;
-        n->bug.vtable.drop_reader = bug_drop_reader;
-        if (broker->vtable->watch != NULL) {
-            n->bug.vtable.watch = bug_watch;
-            n->bug.vtable.unwatch = bug_unwatch;
-        }
-        n->bug.vtable.tick = bug_tick;
-        n->bug.vtable.deadline_us = bug_deadline_us;
-        n->bug.vtable.state = bug_state;
-        n->bug.base.vtable = &n->bug.vtable;
-        used = &n->bug.base;
-    }
+    if (index > 0)
+        sim__spy_on(w, index, broker);
     tide_env env = {.seed = seed};
     if (w->options.trace)
         env.log = (tide_log_sink){trace_line, w};
-    if (tide_engine_open_with(&n->engine, used, &env, &error) != TIDE_OK) {
+    if (tide_engine_open_with(&n->engine, broker, &env, &error) != TIDE_OK) {
         check_fail(&w->check, "cannot open an engine: %s", error.message);
         return;
     }
@@ -153,6 +76,9 @@ void sim__node_start(world *w, uint32_t index) {
     if (tide_engine_subscribe(n->engine, &options, w->now_us, &n->consumer, &error) != TIDE_OK)
         check_fail(&w->check, "cannot subscribe: %s", error.message);
     sim__trace(w, "node %u starts its life %u", index, n->life);
+    /* What strikes while a process starts strikes where it is least ready. */
+    if (w->bursts && w->next_fault_us != INT64_MAX && sim__chance(w, 30))
+        w->next_fault_us = w->now_us + (int64_t)sim__draw(w, (uint64_t)w->latency_us * 10);
 }
 
 /* The process ends: what it hadn't sent is gone, and so are its connections. */
@@ -172,13 +98,13 @@ static void node_end(world *w, uint32_t index) {
         }
     }
     n->life++; /* whatever it was, it is over */
-    n->restart_us = w->now_us + sim__between(w, 1000, 1500000);
+    n->restart_us = n->gone ? INT64_MAX : w->now_us + sim__between(w, 1000, 1500000);
 }
 
 void sim__node_crash(world *w, uint32_t index) {
     sim__trace(w, "fault: node %u dies", index);
+    w->nodes[index].gone = false;
     node_end(w, index);
-    w->check.crashes++;
 }
 
 /* What runtime/ does with wants, output and jobs. */
@@ -219,15 +145,37 @@ void sim__node_pump(world *w, uint32_t index) {
     }
 }
 
-static uint32_t index_of(const tide_entry *entry) {
+uint32_t sim__index_of(const world *w, const tide_entry *entry) {
     for (uint32_t i = 0; i < entry->field_count; i++) {
-        uint64_t number;
-        tide_str value = entry->fields[i].value;
-        if (tide_str_equal(entry->fields[i].name, TIDE_STR("event_id")) && value.len > 1 &&
-            tide_u64_parse((tide_str){value.data + 1, value.len - 1}, &number))
-            return (uint32_t)number;
+        if (tide_str_equal(entry->fields[i].name, TIDE_STR("event_id")))
+            return sim__index_of_text(w, entry->fields[i].value);
     }
     return UINT32_MAX;
+}
+
+void sim__handed(world *w, uint32_t index, const sim_handed *handed, uint32_t node_index,
+                 uint32_t life) {
+    int64_t idle_us = handed->idle_ms >= 0 ? handed->idle_ms * 1000 : -1;
+    const check_event *e = &w->check.events[index];
+    const node *holder = &w->nodes[e->holder_node];
+    /* Where the time of the last renewal isn't known, it was two leases ago at most. */
+    int64_t renewed_us = w->now_us - (idle_us >= 0 ? idle_us : 2 * w->check.lease_us);
+    if (idle_us < 0 && renewed_us < e->handed_us)
+        renewed_us = e->handed_us;
+    check_handing handing = {.how = handed->how,
+                             .id = handed->id,
+                             .node = node_index,
+                             .life = life,
+                             .idle_us = idle_us,
+                             .holder_is_alive = e->handed && holder->engine != NULL &&
+                                                holder->life == e->holder_life,
+                             .scripts_are_known = w->warm,
+                             .holder_was_shaken = holder->shaken_until_us >= renewed_us};
+    static const char *const names[] = {"new", "again", "claimed"};
+    sim__trace(w, "event %u (%llu-%llu) is handed to node %u (%s)", index,
+               (unsigned long long)handed->id.ms, (unsigned long long)handed->id.seq, node_index,
+               names[handed->how]);
+    check_handed(&w->check, index, &handing, w->now_us);
 }
 
 static void take_events(world *w, uint32_t index) {
@@ -235,17 +183,15 @@ static void take_events(world *w, uint32_t index) {
     tide_event event;
     while (n->running_count < w->concurrency &&
            tide_engine_next_event(n->engine, 0, w->now_us, &event)) {
-        uint32_t at = index_of(event.entry);
-        if (at >= w->check.count) {
+        uint32_t at = sim__index_of(w, event.entry);
+        if (at == UINT32_MAX) {
             check_fail(&w->check, "an event that nobody published was delivered");
             return;
         }
-        check_event *e = &w->check.events[at];
-        bool last_is_alive = e->runs > 0 && w->nodes[e->run_node].life == e->run_life;
         sim__trace(w, "node %u runs event %u, attempt %u", index, at, event.attempt);
-        check_run(&w->check, at, &event, index, n->life, last_is_alive, w->now_us);
+        check_run(&w->check, at, &event, index, n->life, w->now_us);
         int64_t takes = (int64_t)sim__draw(w, (uint64_t)w->handler_us + 1);
-        if (w->slow_handlers && sim__chance(w, 5))
+        if (w->slow_handlers && w->now_us < w->work_us && sim__chance(w, 5))
             takes += w->check.lease_us + sim__between(w, 0, w->check.lease_us);
         n->running[n->running_count++] = (handler){.handle = event.handle,
                                                    .consumer = event.consumer,
@@ -260,52 +206,72 @@ static void take_events(world *w, uint32_t index) {
     }
 }
 
+typedef struct outcome {
+    tide_verdict_kind kind;
+    int64_t delay_ms;
+} outcome;
+
+static outcome outcome_of(const world *w, const check_event *e, const handler *h) {
+    static const outcome fine = {TIDE_VERDICT_ACK, 0}, fails = {TIDE_VERDICT_FAIL, -1},
+                         gives_back = {TIDE_VERDICT_RELEASE, 0};
+    const outcome put_off = {TIDE_VERDICT_NACK, w->now_us < w->work_us ? w->nack_ms : 20},
+                  moved = {TIDE_VERDICT_NACK, w->move_ms};
+    switch (e->plan) {
+    case PLAN_FLAKY: return h->attempt <= 1 + h->index % 2 ? fails : fine;
+    case PLAN_POISON: return fails;
+    case PLAN_REJECT: return (outcome){TIDE_VERDICT_REJECT, 0};
+    case PLAN_NACK: return e->verdicts == 0 ? put_off : fine;
+    case PLAN_MOVE: return e->verdicts == 0 ? moved : fine;
+    case PLAN_RELEASE: return e->verdicts == 0 ? gives_back : fine;
+    case PLAN_MIXED:
+        switch ((h->index * 31 + e->verdicts * 17) * UINT32_C(2654435761) >> 20 & 7) {
+        case 0:
+        case 1: return e->verdicts < 4 ? fails : fine;
+        case 2: return e->verdicts < 4 ? put_off : fine;
+        case 3: return e->verdicts < 4 ? moved : fine;
+        case 4:
+        case 5: return e->verdicts < 6 ? gives_back : fine;
+        default: return fine;
+        }
+    default: return fine;
+    }
+}
+
 void sim__end_handler(world *w, uint32_t index, uint32_t which) {
     node *n = &w->nodes[index];
     handler h = n->running[which];
-    n->running[which] = n->running[--n->running_count];
     check_event *e = &w->check.events[h.index];
-    tide_verdict verdict = {.kind = TIDE_VERDICT_ACK};
-    bool first = e->failures == 0;
-    switch (e->plan) {
-    case PLAN_FLAKY:
-        if (h.attempt <= 1 + h.index % 2)
-            verdict = (tide_verdict){.kind = TIDE_VERDICT_FAIL, .delay_ms = -1};
-        break;
-    case PLAN_POISON: verdict = (tide_verdict){.kind = TIDE_VERDICT_FAIL, .delay_ms = -1}; break;
-    case PLAN_REJECT: verdict = (tide_verdict){.kind = TIDE_VERDICT_REJECT}; break;
-    case PLAN_NACK:
-        if (first)
-            verdict = (tide_verdict){.kind = TIDE_VERDICT_NACK, .delay_ms = 20};
-        break;
-    case PLAN_MOVE:
-        if (first)
-            verdict = (tide_verdict){.kind = TIDE_VERDICT_NACK,
-                                     .delay_ms = w->consumer.delay_move_ms + 50};
-        break;
-    case PLAN_RELEASE:
-        if (first)
-            verdict = (tide_verdict){.kind = TIDE_VERDICT_RELEASE};
-        break;
-    default: break;
+    if (e->plan == PLAN_KILL) {
+        sim__trace(w, "event %u ends its process", h.index);
+        sim__node_crash(w, index);
+        return;
     }
-    verdict.reason = TIDE_STR("planned");
+    n->running[which] = n->running[--n->running_count];
+    outcome o = outcome_of(w, e, &h);
+    tide_verdict verdict = {.kind = o.kind, .delay_ms = o.delay_ms, .reason = TIDE_STR("planned")};
     if (e->run_node == index && e->run_life == n->life)
         e->run_going = false;
-    if (verdict.kind == TIDE_VERDICT_ACK) {
+    if (verdict.kind == TIDE_VERDICT_ACK)
         e->good_runs++;
-    } else if (verdict.kind != TIDE_VERDICT_REJECT) {
-        e->failures++;
-        e->run_wants_more = true;
-    }
     sim__trace(w, "node %u ends event %u: verdict %d", index, h.index, (int)verdict.kind);
-    if (h.acked_early)
-        return;
-    tide_status status = tide_engine_settle(n->engine, h.consumer, h.handle, &verdict, w->now_us);
+    bool stopping = n->stop_limit_us != INT64_MAX;
+    tide_status status = TIDE_OK;
+    if (!h.acked_early)
+        status = tide_engine_settle(n->engine, h.consumer, h.handle, &verdict, w->now_us);
     /* What a node gave back while it was asked to stop isn't its own to settle. */
-    if (status != TIDE_OK && n->stop_limit_us == INT64_MAX)
+    if (status != TIDE_OK && !stopping)
         check_fail(&w->check, "the verdict of event %u was refused: %s", h.index,
                    tide_status_code(status));
+    bool retried = (verdict.kind == TIDE_VERDICT_FAIL || verdict.kind == TIDE_VERDICT_NACK) &&
+                   h.attempt < w->check.attempts_max;
+    if (status != TIDE_OK || (verdict.kind != TIDE_VERDICT_RELEASE && !retried))
+        return;
+    /* A policy's delay is half chance; one that is moved comes by the server's clock, which counts milliseconds. */
+    int64_t delay_ms = o.delay_ms >= 0 ? o.delay_ms - 1 : w->consumer.retry.delay_ms / 2;
+    if (stopping && o.delay_ms < w->consumer.delay_move_ms)
+        delay_ms = 0; /* somebody else makes the next */
+    e->is_being_given_back = !retried;
+    check_asked(&w->check, h.index, index, n->life, retried, delay_ms, w->now_us);
 }
 
 /* ---- publishing ---- */
@@ -328,9 +294,10 @@ void sim__publish(world *w) {
     memset(payload, 'x', sizeof payload);
     for (uint32_t i = 0; i < count; i++) {
         snprintf(ids[i], sizeof ids[i], "e%u", indexes[i]);
+        size_t size = w->payload_fixed ? w->payload_max : (size_t)sim__draw(w, w->payload_max + 1);
         fields[i][0] = (tide_field){TIDE_STR("event_id"), tide_str_from(ids[i])};
         fields[i][1] = (tide_field){TIDE_STR("event_type"), TIDE_STR("OrderPlaced")};
-        fields[i][2] = (tide_field){TIDE_STR("data"), {payload, (size_t)sim__draw(w, 300)}};
+        fields[i][2] = (tide_field){TIDE_STR("data"), {payload, size}};
         records[i] = (tide_record){fields[i], 3, fields[i][0].value};
         w->check.events[indexes[i]].publish = PUBLISH_OPEN;
     }
@@ -410,12 +377,32 @@ void sim__node_turn(world *w, uint32_t index) {
     if (index > 0) {
         tide_consumer_stats stats;
         bool there = tide_engine_stats_of(n->engine, n->consumer, &stats) == TIDE_OK;
-        if (there && stats.bytes > w->consumer.prefetch_bytes * 2 + 1000)
+        /* One event may pass the budget, and what has left is kept with its batch; of equal ones no more is. */
+        size_t bytes_max = w->payload_fixed ? w->consumer.prefetch_bytes * 3 / 2 + EVENT_BYTES_MAX
+                                            : w->consumer.prefetch_bytes * 2 + 1000;
+        if (there && stats.bytes > bytes_max)
             check_fail(&w->check, "window: node %u holds %zu bytes, the budget is %zu", index,
                        stats.bytes, w->consumer.prefetch_bytes);
         if (there && stats.buffered + stats.running + stats.waiting > w->consumer.prefetch)
             check_fail(&w->check, "window: node %u holds %u events, prefetch is %u", index,
                        stats.buffered + stats.running + stats.waiting, w->consumer.prefetch);
+    }
+}
+
+/* Who has drained has nothing that nobody else may take at once. */
+static void check_drained(world *w, uint32_t index) {
+    const node *n = &w->nodes[index];
+    if (w->options.file || !w->warm || n->shaken_until_us >= n->stop_us)
+        return;
+    sim_pending list[CHECK_EVENTS_MAX];
+    size_t count = sim_server_pending(w->server, STREAM, GROUP, list, CHECK_EVENTS_MAX);
+    for (size_t i = 0; i < count && i < CHECK_EVENTS_MAX; i++) {
+        for (uint32_t k = 0; k < w->check.count; k++) {
+            const check_event *e = &w->check.events[k];
+            if (e->handed && tide_id_compare(e->id, list[i].id) == 0 && e->holder_node == index &&
+                e->holder_life == n->life && list[i].delivered_ms > sim__wall_ms(w) - 86000000)
+                check_fail(&w->check, "not given back: event %u, node %u has drained", k, index);
+        }
     }
 }
 
@@ -425,7 +412,8 @@ void sim__node_stopping(world *w, uint32_t index) {
     if (n->stop_limit_us == INT64_MAX)
         return;
     if (tide_engine_is_idle(n->engine)) {
-        sim__trace(w, "node %u has drained", index);
+        sim__trace(w, "node %u has drained%s", index, n->gone ? ", for good" : "");
+        check_drained(w, index);
         node_end(w, index);
     } else if (n->stop_limit_us <= w->now_us) {
         sim__trace(w, "node %u hasn't drained in time", index);

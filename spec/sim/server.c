@@ -75,6 +75,7 @@ static bool execute(sim_server *server, client *c, const tide_str *args, size_t 
                     bool may_block, int64_t *block_ms) {
     bytes *out = &c->out;
     tide_str name = args[0];
+    server->served = c->number;
     bool script = sim__is(name, "EVALSHA") || sim__is(name, "EVAL");
     switch (server->trouble) {
     case SIM_TROUBLE_LOADING:
@@ -322,6 +323,10 @@ void sim_server_set_time(sim_server *server, int64_t now_ms) {
         serve_blocked(server);
 }
 
+void sim_server_set_clock(sim_server *server, int64_t now_ms) {
+    server->now_ms = now_ms;
+}
+
 int64_t sim_server_deadline_ms(const sim_server *server) {
     int64_t deadline = INT64_MAX;
     for (size_t i = 0; i < server->client_count; i++) {
@@ -334,6 +339,10 @@ int64_t sim_server_deadline_ms(const sim_server *server) {
 
 void sim_server_set_trouble(sim_server *server, sim_trouble trouble) {
     server->trouble = trouble;
+}
+
+void sim_server_warm_up(sim_server *server) {
+    memset(server->known, 1, sizeof server->known);
 }
 
 void sim_server_flush_scripts(sim_server *server) {
@@ -368,6 +377,11 @@ void sim_server_destroy(sim_server *server) {
 }
 
 /* ---- for checkers ---- */
+
+void sim_server_watch(sim_server *server, sim_watch watch, void *context) {
+    server->watch = watch;
+    server->watch_context = context;
+}
 
 static stream *stream_of(const sim_server *server, tide_str name) {
     object *o = sim__find((sim_server *)(uintptr_t)server, name);
@@ -407,6 +421,11 @@ void sim_server_each(const sim_server *server, tide_str key, tide_str field, tid
 size_t sim_server_zcard(const sim_server *server, tide_str key) {
     object *o = sim__find((sim_server *)(uintptr_t)server, key);
     return o != NULL && o->kind == KIND_ZSET ? o->member_count : 0;
+}
+
+tide_id sim_server_read_up_to(const sim_server *server, tide_str key, tide_str name) {
+    group *g = sim__find_group(stream_of(server, key), name);
+    return g != NULL ? g->last : (tide_id){0, 0};
 }
 
 size_t sim_server_undelivered(const sim_server *server, tide_str key, tide_str name) {

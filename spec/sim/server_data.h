@@ -88,7 +88,10 @@ struct sim_server {
     client *clients;
     size_t client_count;
     uint32_t last_client;
-    uint64_t dirty; /* grows with every change that a blocked reader may wait for */
+    sim_watch watch;
+    void *watch_context;
+    uint32_t served; /* the client whose command runs */
+    uint64_t dirty;  /* grows with every change that a blocked reader may wait for */
     tide_str args[ARGS_MAX];
 };
 

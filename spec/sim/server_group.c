@@ -118,6 +118,23 @@ void sim__cmd_xgroup(sim_server *server, const tide_str *args, size_t count, byt
 
 /* ---- reading ---- */
 
+static void tell(sim_server *server, sim_handing how, tide_str key, const group *g, const entry *e,
+                 int64_t since_ms) {
+    if (server->watch == NULL)
+        return;
+    sim_handed handed = {.how = how,
+                         .stream = key,
+                         .group = tide_str_from(g->name),
+                         .id = e->id,
+                         .client = server->served,
+                         .idle_ms = server->now_ms - since_ms};
+    for (size_t i = 0; i + 1 < e->count; i += 2) {
+        if (tide_str_equal(e->fields[i], TIDE_STR("event_id")))
+            handed.event = e->fields[i + 1];
+    }
+    server->watch(server->watch_context, &handed);
+}
+
 /* Answers false when it would block. */
 bool sim__cmd_xreadgroup(sim_server *server, const tide_str *args, size_t count, bytes *out,
                          bool may_block, int64_t *block_ms) {
@@ -200,6 +217,7 @@ bool sim__cmd_xreadgroup(sim_server *server, const tide_str *args, size_t count,
                 sim__reply_null_array(out);
             } else {
                 sim__reply_entry(out, e);
+                tell(server, SIM_HANDED_AGAIN, key, g, e, p->time_ms);
                 p->time_ms = server->now_ms;
                 p->count++;
             }
@@ -227,6 +245,7 @@ bool sim__cmd_xreadgroup(sim_server *server, const tide_str *args, size_t count,
     for (size_t k = 0; k < number; k++) {
         const entry *e = &s->entries[s->first + at + k];
         sim__reply_entry(out, e);
+        tell(server, SIM_HANDED_NEW, key, g, e, server->now_ms);
         g->last = e->id;
         if (no_ack)
             continue;
@@ -531,6 +550,7 @@ void sim__cmd_xautoclaim(sim_server *server, const tide_str *args, size_t count,
         k++;
         if (min_idle > 0 && server->now_ms - p->time_ms < min_idle)
             continue;
+        tell(server, SIM_HANDED_CLAIMED, args[1], g, e, p->time_ms);
         p->consumer = consumer;
         p->time_ms = server->now_ms;
         if (just_id) {

@@ -147,6 +147,7 @@ void sim__conn_open(world *w, uint32_t node_index, uint32_t link) {
         *c = (conn){.state = CONN_OPENING,
                     .node = node_index,
                     .link = link,
+                    .life = w->nodes[node_index].life,
                     .has_node = true,
                     .open_us = w->now_us + w->latency_us,
                     .node_close_us = INT64_MAX,

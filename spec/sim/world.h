@@ -20,10 +20,13 @@
 #define DELAYED      TIDE_STR("{orders}:delayed")
 
 enum {
-    NODES_MAX = 5, /* node 0 publishes */
+    NODES_MAX = 6, /* node 0 publishes */
     CONNS_MAX = 64,
     RUNNING_MAX = 8,
-    HISTORY_TAGS_MAX = 16,
+    SPY_TAGS_MAX = 16,
+    SPY_ITEMS_MAX = 1000,
+    SETTLED_MAX = 16,
+    EVENT_BYTES_MAX = 800, /* with a payload of payload_max */
     STEPS_MAX = 400000
 };
 static const int64_t sim__epoch_ms = INT64_C(1700000000000);
@@ -47,6 +50,7 @@ typedef struct conn {
     uint32_t node;
     uint32_t link;
     uint32_t client; /* the server's number; 0 when it doesn't know it (any more) */
+    uint32_t life;   /* of the node, when it was opened */
     bool has_node;   /* the node's side is open */
     bool silent;     /* half open: nothing arrives any more, nobody is told */
     bool refused;
@@ -66,13 +70,24 @@ typedef struct handler {
     bool acked_early;
 } handler;
 
-typedef struct bug_broker {
-    tide_broker base;
-    tide_broker *inner;
-    tide_prng *prng;
-    uint64_t history_tags[HISTORY_TAGS_MAX];
+typedef struct world world;
+
+typedef struct spy_known {
+    tide_id id;
+    uint32_t index;
+} spy_known;
+
+typedef struct sim_spy {
+    const tide_broker_vtable *inner;
+    world *world;
+    uint32_t node;
+    bool ensured; /* the group was there once */
+    uint64_t history_tags[SPY_TAGS_MAX];
+    spy_known known[CHECK_EVENTS_MAX]; /* events by entry, as they came */
+    uint32_t known_count;
+    tide_settlement items[SPY_ITEMS_MAX];
     tide_broker_vtable vtable;
-} bug_broker;
+} sim_spy;
 
 typedef struct node {
     tide_engine *engine;
@@ -84,11 +99,14 @@ typedef struct node {
     int64_t paused_until_us;
     int64_t due_us;
     bool woken;
-    int64_t stop_limit_us; /* draining until then; INT64_MAX: not draining */
+    int64_t start_us;
+    int64_t stop_us, stop_limit_us; /* draining since and until; INT64_MAX: not draining */
     bool busy; /* a job has ended after the last look at what it brought: another turn at once */
     handler running[RUNNING_MAX];
     uint32_t running_count;
-    bug_broker bug;
+    bool gone;               /* for good */
+    int64_t shaken_until_us; /* something may keep it from renewing its leases until then */
+    sim_spy spy;
 } node;
 
 typedef enum fault {
@@ -107,7 +125,7 @@ typedef enum fault {
     FAULT_COUNT
 } fault;
 
-typedef struct world {
+struct world {
     sim_options options;
     sim_result *result;
     tide_prng prng;
@@ -126,10 +144,20 @@ typedef struct world {
     /* drawn from the seed */
     uint32_t event_count, concurrency, batch_max;
     int64_t latency_us, handler_us;
-    bool dedupe, slow_handlers, history_only;
+    int64_t nack_ms, move_ms;
+    uint32_t payload_max;
+    bool dedupe, slow_handlers, history_only, bursts, killers, payload_fixed,
+        warm; /* the server knows the scripts, always */
     tide_consumer_options consumer;
     uint32_t fault_mask;
     int64_t fault_every_us, next_fault_us, work_us, limit_us;
+
+    /* How far everything was settled, looked at now and then. */
+    struct {
+        int64_t at_us;
+        tide_id id;
+    } settled[SETTLED_MAX];
+    uint32_t settled_count;
 
     uint32_t next_event;
     int64_t next_publish_us;
@@ -137,7 +165,7 @@ typedef struct world {
     uint64_t steps;
     char folder[64];
     char url[128];
-} world;
+};
 
 /* ---- wire.c ---- */
 
@@ -156,7 +184,17 @@ conn *sim__conn_of(world *w, uint32_t node_index, uint32_t link);
 void sim__conn_open(world *w, uint32_t node_index, uint32_t link);
 void sim__server_replies(world *w);
 
+/* ---- spy.c ---- */
+
+/* From now on; the node's engine is given the adapter itself. */
+void sim__spy_on(world *w, uint32_t index, tide_broker *broker);
+
 /* ---- node.c ---- */
+
+/* Of the event in this entry; UINT32_MAX when nobody published it. */
+uint32_t sim__index_of(const world *w, const tide_entry *entry);
+/* An entry of this event was handed to a process; idle_us -1: not known. */
+void sim__handed(world *w, uint32_t index, const sim_handed *handed, uint32_t node, uint32_t life);
 
 void sim__node_start(world *w, uint32_t index);
 void sim__node_crash(world *w, uint32_t index);
@@ -171,8 +209,21 @@ bool sim__is_awake(const world *w, uint32_t index);
 
 void sim__inject(world *w);
 
-/* ---- world.c ---- */
+/* ---- draw.c ---- */
 
+void sim__draw_world(world *w);
+
+/* ---- look.c ---- */
+
+/* Counts in_stream and in_dead of each event. */
+void sim__look(world *w);
+size_t sim__pending(world *w);
+/* Notes how far everything is settled (each 250 ms, on the simulated server). */
+void sim__note_settled(world *w);
+/* Up to where everything was settled at that time, as was noted then or before; 0-0 when it isn't known. */
+tide_id sim__settled_at(const world *w, int64_t at_us);
+/* UINT32_MAX when it isn't an event's id. */
+uint32_t sim__index_of_text(const world *w, tide_str value);
 void sim__visit_stream(void *context, tide_id id, tide_str value);
 
 #endif
