@@ -307,9 +307,11 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
     uint32_t held = tide__ledger_hold(ledger, batch);
     size_t bytes = ledger->batches[held].bytes;
     uint32_t gone = 0;
+    size_t whole = 0; /* what is gone tells nothing about sizes */
     for (size_t i = 0; i < count; i++) {
         const tide_entry *entry = tide_batch_entry(batch, i);
         last = entry->id;
+        whole += !entry->gone;
         uint32_t slot = tide__ledger_find(ledger, entry->id);
         if (slot != TIDE_SLOT_NONE && ledger->slots[slot].state == TIDE_SLOT_LIMBO &&
             (source == TIDE_SOURCE_NEW ||
@@ -365,7 +367,7 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
             admit_old(consumer, slot, entry->attempt, now_us);
         }
     }
-    learn_size(consumer, bytes, count);
+    learn_size(consumer, bytes, whole);
     tide__ledger_hold_end(ledger, held);
     tide__reading_gone(consumer, gone, now_us);
     return last;

@@ -157,6 +157,21 @@ static void test_byte_budget_bounds_reads_F30(void **state) {
     world_close(&w);
 }
 
+static void test_gone_entries_say_nothing_about_sizes_F30(void **state) {
+    (void)state;
+    world w;
+    world_open(&w, options_of(1000));
+    answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+    uint32_t asked = fake_find(&w.fake, TIDE_OP_FETCH)->count_max;
+    tide_entry gone[3];
+    for (uint64_t i = 0; i < 3; i++)
+        gone[i] = (tide_entry){.id = {1 + i, 0}, .attempt = 2, .gone = true};
+    fake_answer_batch(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), gone, 3, (tide_id){0, 0});
+    turn(&w);
+    assert_true(fake_find(&w.fake, TIDE_OP_FETCH)->count_max <= asked);
+    world_close(&w);
+}
+
 static void test_one_event_larger_than_the_budget_still_comes(void **state) {
     (void)state;
     world w;
@@ -279,6 +294,7 @@ int main(void) {
         cmocka_unit_test(test_options_are_checked),
         cmocka_unit_test(test_prefetch_bounds_what_is_asked_for),
         cmocka_unit_test(test_byte_budget_bounds_reads_F30),
+        cmocka_unit_test(test_gone_entries_say_nothing_about_sizes_F30),
         cmocka_unit_test(test_one_event_larger_than_the_budget_still_comes),
         cmocka_unit_test(test_cut_read_is_followed_by_history_without_a_second_delivery_F6),
         cmocka_unit_test(test_history_that_overtook_an_ack_is_no_second_delivery),
