@@ -46,6 +46,8 @@ void check_handed(check *c, uint32_t index, const check_handing *h, int64_t now_
     case SIM_HANDED_AGAIN:
         if (same) { /* what the process has, or should have had; if it dies, nobody knows */
             e->vain++;
+            /* Read again because it might not have come, when it had been given back. */
+            e->bounced = e->bounced || given_back;
             break;
         }
         e->deaths += !given_back + e->vain;
@@ -66,9 +68,10 @@ void check_handed(check *c, uint32_t index, const check_handing *h, int64_t now_
                 check_fail(c,
                            "lease not kept: event %u of node %u, that lives, is taken by node %u",
                            index, e->holder_node, h->node);
-            e->deaths += 1 + e->vain;
-            e->vain = 0;
+            e->deaths++;
         }
+        e->deaths += e->vain;
+        e->vain = 0;
         e->may_run_again = e->may_run_again || e->runs > 0;
         e->not_before_us = INT64_MIN;
         break;
@@ -140,7 +143,6 @@ void check_run(check *c, uint32_t index, const tide_event *event, uint32_t node,
         e->may_run_again = false;
     }
     e->runs++;
-    e->vain = 0;
     e->counted++;
     e->run_us = now_us;
     e->run_node = node;
@@ -156,8 +158,11 @@ void check_asked(check *c, uint32_t index, uint32_t node, uint32_t life, bool co
     e->verdicts++;
     if (!counts && e->counted > 0)
         e->counted--;
-    if (e->run_node != node || e->run_life != life)
-        return; /* somebody else runs it meanwhile: theirs is the verdict */
+    if (e->run_node != node || e->run_life != life) {
+        /* Somebody else runs it meanwhile: theirs is the verdict, unless the group went and both had it. */
+        e->spare += e->isnt_countable;
+        return;
+    }
     e->run_wants_more = true;
     bool is_its_own = e->holder_node == node && e->holder_life == life;
     e->not_before_us = delay_ms > 0 && is_its_own ? now_us + delay_ms * 1000 : INT64_MIN;

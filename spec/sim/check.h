@@ -69,7 +69,7 @@ typedef struct check_event {
     uint32_t spare;     /* times that it may come again because the group or the data went */
     /* attempts */
     uint32_t counted; /* runs that count */
-    uint32_t vain;    /* times that the same process was handed it again, not having run it */
+    uint32_t vain;    /* times that the same process was handed it again, which only it knows */
     uint32_t
         deaths; /* times that it was handed to another process than before, not having been given back */
     uint32_t held_by_life[CHECK_NODES_MAX]; /* of each node, the last life that had it */

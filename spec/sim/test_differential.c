@@ -26,15 +26,10 @@
 
 #include <cmocka.h>
 
-#include "base/prng.h"
-#include "base/text.h"
-#include "broker/redis/redis.h"
+#include "command.h"
 #include "server.h"
 
-/* `hide`: the second of two integers is a time, unless it is -1. */
-enum { HIDE_WAIT = 100 };
-
-enum { ARGS_MAX = 32, TEXT_MAX = 1 << 16, ROUNDS = 60, COMMANDS = 400 };
+enum { TEXT_MAX = 1 << 16, ROUNDS = 60, COMMANDS = 400 };
 
 /* ---- a real server ---- */
 
@@ -58,9 +53,9 @@ static int free_port(void) {
 }
 
 static bool has_version(const char *program, const char *version) {
-    char command[128], line[256] = "";
-    snprintf(command, sizeof command, "%s --version 2>/dev/null", program);
-    FILE *out = popen(command, "r");
+    char ask[128], line[256] = "";
+    snprintf(ask, sizeof ask, "%s --version 2>/dev/null", program);
+    FILE *out = popen(ask, "r");
     if (out == NULL)
         return false;
     if (fgets(line, sizeof line, out) == NULL)
@@ -238,42 +233,7 @@ static void read_reply(source *from, text *to, int depth, int hide) {
     }
 }
 
-/* ---- a command ---- */
-
-typedef struct command {
-    tide_str args[ARGS_MAX];
-    char memory[ARGS_MAX][96];
-    size_t count;
-    int hide;
-} command;
-
-static void arg(command *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void arg(command *c, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    int size = vsnprintf(c->memory[c->count], sizeof c->memory[0], format, args);
-    va_end(args);
-    assert_true(c->count < ARGS_MAX && (size_t)size < sizeof c->memory[0]);
-    c->args[c->count] = (tide_str){c->memory[c->count], (size_t)size};
-    c->count++;
-}
-
-static void encode(const command *c, char **bytes, size_t *size) {
-    size_t room = 64;
-    for (size_t i = 0; i < c->count; i++)
-        room += c->args[i].len + 32;
-    char *out = malloc(room);
-    size_t at = (size_t)sprintf(out, "*%zu\r\n", c->count);
-    for (size_t i = 0; i < c->count; i++) {
-        at += (size_t)sprintf(out + at, "$%zu\r\n", c->args[i].len);
-        memcpy(out + at, c->args[i].data, c->args[i].len);
-        at += c->args[i].len;
-        out[at++] = '\r';
-        out[at++] = '\n';
-    }
-    *bytes = out;
-    *size = at;
-}
+/* ---- a command to both ---- */
 
 static int64_t now_ms(void) {
     struct timespec now;
@@ -286,7 +246,7 @@ static void compare(real *r, sim_server *sim, uint32_t client, const command *c,
     static text ours, theirs;
     char *bytes;
     size_t size;
-    encode(c, &bytes, &size);
+    sim__command_encode(c, &bytes, &size);
     for (size_t sent = 0; sent < size;) {
         ssize_t done = write(r->fd, bytes + sent, size - sent);
         assert_true(done > 0);
@@ -314,420 +274,7 @@ static void compare(real *r, sim_server *sim, uint32_t client, const command *c,
     fail_msg("the simulated server answers differently");
 }
 
-/* ---- random commands ---- */
-
-static uint64_t below(tide_prng *p, uint64_t bound) {
-    return tide_prng_below(p, bound);
-}
-static const char *key(tide_prng *p) {
-    static const char *const keys[] = {"{k}a", "{k}a",       "{k}a",   "{k}b",
-                                       "{k}b", "{k}missing", "{k}text"};
-    return keys[below(p, 7)];
-}
-static const char *group(tide_prng *p) {
-    static const char *const groups[] = {"g1", "g1", "g2", "nobody"};
-    return groups[below(p, 4)];
-}
-static const char *consumer(tide_prng *p) {
-    static const char *const names[] = {"alice", "alice", "bob", "carol"};
-    return names[below(p, 4)];
-}
-static void arg_id(command *c, tide_prng *p) {
-    if (below(p, 40) == 0) {
-        arg(c, "nonsense");
-    } else if (below(p, 3) == 0) {
-        arg(c, "%u", (unsigned)below(p, 60));
-    } else {
-        arg(c, "%u-%u", (unsigned)below(p, 60), (unsigned)below(p, 3));
-    }
-}
-static void arg_bound(command *c, tide_prng *p, bool low) {
-    switch (below(p, 4)) {
-    case 0: arg(c, low ? "-" : "+"); break;
-    case 1: arg(c, "(%u-%u", (unsigned)below(p, 60), (unsigned)below(p, 3)); break;
-    default: arg_id(c, p);
-    }
-}
-static const char *idle(tide_prng *p) {
-    return below(p, 3) == 0 ? "3600000" : "0";
-}
-
-static void arg_script(command *c, redis_script script) {
-    c->args[c->count++] = redis_script_text(script);
-}
-
-static uint32_t delayed_number;
-
-/* A packed entry of the delayed set: "*", and one field. Damaged at times: what can't be an XADD must not be tried. */
-static void arg_packed(command *c, tide_prng *p) {
-    static const char *const parts[] = {"*", "event_id", "e1", "MAXLEN", "~", "9"};
-    /* How many it says, and which there are. */
-    static const int shapes[][7] = {
-        {3, 0, 1, 2},
-        {6, 3, 4, 5, 0, 1, 2},
-        {7, 3, 4, 5, 0, 1, 2},
-        {6, 3, 5, 5, 0, 1, 2},
-        {3, 3, 4, 5},
-        {4, 0, 1, 2, 1},
-        {3, 1, 1, 2},
-        {2, 0, 1},
-        {1, 0},
-        {0},
-    };
-    const int *shape = shapes[below(p, 3) == 0 ? below(p, sizeof shapes / sizeof *shapes) : 0];
-    char *at = c->memory[c->count], *start = at;
-    uint32_t count = below(p, 20) == 0 ? UINT32_MAX - (uint32_t)below(p, 3) : (uint32_t)shape[0];
-    memcpy(at, &count, 4);
-    at += 4;
-    for (int i = 1; i <= shape[0] && i < 7; i++) {
-        uint32_t len = (uint32_t)strlen(parts[shape[i]]);
-        memcpy(at, &len, 4);
-        memcpy(at + 4, parts[shape[i]], len);
-        at += 4 + len;
-    }
-    size_t size = (size_t)(at - start);
-    if (below(p, 12) == 0)
-        size = (size_t)below(p, size);
-    c->args[c->count++] = (tide_str){start, size};
-}
-
-static void make_script(command *c, tide_prng *p) {
-    arg(c, "EVAL");
-    switch (below(p, 12)) {
-    case 0:
-    case 1:
-        arg_script(c, SCRIPT_DEAD);
-        arg(c, "2");
-        arg(c, "%s", key(p));
-        arg(c, "{k}dead");
-        arg(c, "%s", group(p));
-        arg(c, "%s", consumer(p));
-        arg(c, "%u-%u", (unsigned)below(p, 60), (unsigned)below(p, 2));
-        arg(c, "n");
-        arg(c, "1");
-        break;
-    case 2:
-        arg_script(c, SCRIPT_DELAY);
-        arg(c, "3");
-        arg(c, "%s", key(p));
-        arg(c, "{k}delayed");
-        arg(c, "{k}delayed:events");
-        arg(c, "%s", group(p));
-        arg(c, "%s", consumer(p));
-        arg(c, "%u-%u", (unsigned)below(p, 60), (unsigned)below(p, 2));
-        arg(c, "m%u", delayed_number++);
-        arg(c, below(p, 2) == 0 ? "0" : "3600000");
-        arg_packed(c, p);
-        break;
-    case 3:
-    case 4: {
-        arg_script(c, SCRIPT_OWN);
-        arg(c, "1");
-        arg(c, "%s", key(p));
-        arg(c, "%s", group(p));
-        arg(c, "%s", consumer(p));
-        for (uint64_t i = 1 + below(p, 4); i > 0; i--) {
-            arg(c, below(p, 2) == 0 ? "release" : "attempt");
-            arg(c, "%u-%u", (unsigned)below(p, 60), (unsigned)below(p, 2));
-            arg(c, "%u", (unsigned)below(p, 9));
-        }
-        break;
-    }
-    case 5:
-    case 6: {
-        arg_script(c, SCRIPT_EXTEND);
-        arg(c, "1");
-        arg(c, "%s", key(p));
-        arg(c, "%s", group(p));
-        arg(c, "%s", consumer(p));
-        uint32_t id = (uint32_t)below(p, 10);
-        for (uint64_t i = 1 + below(p, 6); i > 0; i--, id += 1 + (uint32_t)below(p, 9))
-            arg(c, "%u-0", id);
-        break;
-    }
-    case 7:
-        arg_script(c, SCRIPT_GONE);
-        arg(c, "1");
-        arg(c, "%s", key(p));
-        arg(c, "%s", group(p));
-        arg(c, "%s", consumer(p));
-        arg(c, "0-0");
-        arg(c, "+");
-        arg(c, "%u", 1 + (unsigned)below(p, 5));
-        break;
-    case 8:
-        arg_script(c, SCRIPT_DEDUPE);
-        arg(c, "3");
-        arg(c, "{k}once");
-        arg(c, "{k}once:%u", (unsigned)below(p, 8));
-        arg(c, "{k}once:%u", 8 + (unsigned)below(p, 8));
-        arg(c, "600000");
-        arg(c, "%s", "");
-        arg(c, "0");
-        arg(c, "2");
-        arg(c, "event_id");
-        arg(c, "x");
-        arg(c, "2");
-        arg(c, "event_id");
-        arg(c, "y");
-        break;
-    case 9:
-        arg_script(c, SCRIPT_APPEND);
-        arg(c, "2");
-        arg(c, "{k}log");
-        arg(c, "{k}log:version");
-        switch (below(p, 4)) {
-        case 0: arg(c, "any"); break;
-        case 1: arg(c, "no_stream"); break;
-        case 2: arg(c, "exists"); break;
-        default: arg(c, "=%u", (unsigned)below(p, 12));
-        }
-        arg(c, "%s", "");
-        arg(c, "0");
-        arg(c, "2");
-        arg(c, "event_id");
-        arg(c, "x");
-        break;
-    case 10:
-        arg_script(c, SCRIPT_SCHEDULE);
-        arg(c, "4");
-        arg(c, "{k}later");
-        arg(c, "{k}later:events");
-        arg(c, below(p, 8) == 0 ? "{k}text" : "{k}wake");
-        arg(c, "{k}once:%u", (unsigned)below(p, 16));
-        if (below(p, 2) == 0) {
-            arg(c, "in");
-            arg(c, "3600000");
-        } else {
-            arg(c, "at");
-            arg(c, "1");
-        }
-        arg(c, below(p, 2) == 0 ? "0" : "600000");
-        arg(c, "s%u", (unsigned)below(p, 12));
-        arg_packed(c, p);
-        break;
-    default:
-        arg_script(c, SCRIPT_CANCEL);
-        arg(c, "3");
-        arg(c, "{k}later");
-        arg(c, "{k}later:events");
-        arg(c, "{k}nothing");
-        arg(c, "s%u", (unsigned)below(p, 12));
-        break;
-    }
-}
-
-static void make(command *c, tide_prng *p, uint32_t *next_id) {
-    c->count = 0;
-    c->hide = -1;
-    switch (below(p, 27)) {
-    case 0:
-    case 1:
-    case 2:
-    case 3:
-    case 4:
-        arg(c, "XADD");
-        arg(c, "%s", key(p));
-        if (below(p, 8) == 0)
-            arg(c, "NOMKSTREAM");
-        if (below(p, 12) == 0) {
-            arg(c, "MAXLEN");
-            if (below(p, 2) == 0)
-                arg(c, "=");
-            arg(c, "%u", (unsigned)below(p, 12));
-        } else if (below(p, 20) == 0) {
-            arg(c, "MINID");
-            arg(c, "%u", (unsigned)below(p, 40));
-        }
-        if (below(p, 8) == 0) {
-            arg_id(c, p);
-        } else if (below(p, 6) == 0) {
-            arg(c, "%u-*", *next_id);
-        } else {
-            arg(c, "%u-%u", (*next_id)++, (unsigned)below(p, 2));
-        }
-        for (uint64_t i = 1 + below(p, 3); i > 0; i--) {
-            arg(c, "field%u", (unsigned)i);
-            arg(c, "value %u", (unsigned)below(p, 1000));
-        }
-        break;
-    case 5:
-    case 6:
-    case 7:
-    case 8:
-        arg(c, "XREADGROUP");
-        arg(c, "GROUP");
-        arg(c, "%s", group(p));
-        arg(c, "%s", consumer(p));
-        if (below(p, 4) != 0) {
-            arg(c, "COUNT");
-            arg(c, "%u", (unsigned)below(p, 6));
-        }
-        if (below(p, 15) == 0)
-            arg(c, "NOACK");
-        arg(c, "STREAMS");
-        arg(c, "%s", key(p));
-        if (below(p, 3) != 0) {
-            arg(c, ">");
-        } else {
-            arg_id(c, p);
-        }
-        break;
-    case 9:
-    case 10:
-        arg(c, "XACK");
-        arg(c, "%s", key(p));
-        arg(c, "%s", group(p));
-        for (uint64_t i = 1 + below(p, 4); i > 0; i--)
-            arg_id(c, p);
-        break;
-    case 11:
-        arg(c, "XPENDING");
-        arg(c, "%s", key(p));
-        arg(c, "%s", group(p));
-        break;
-    case 12:
-    case 13:
-        arg(c, "XPENDING");
-        arg(c, "%s", key(p));
-        arg(c, "%s", group(p));
-        if (below(p, 3) == 0) {
-            arg(c, "IDLE");
-            arg(c, "%s", idle(p));
-        }
-        arg_bound(c, p, true);
-        arg_bound(c, p, false);
-        arg(c, "%u", (unsigned)below(p, 12));
-        if (below(p, 2) == 0)
-            arg(c, "%s", consumer(p));
-        c->hide = 2;
-        break;
-    case 14:
-    case 15:
-        arg(c, "XCLAIM");
-        arg(c, "%s", key(p));
-        arg(c, "%s", group(p));
-        arg(c, "%s", consumer(p));
-        arg(c, "%s", idle(p));
-        for (uint64_t i = 1 + below(p, 4); i > 0; i--)
-            arg(c, "%u-%u", (unsigned)below(p, 60), (unsigned)below(p, 2));
-        if (below(p, 3) == 0) {
-            arg(c, "IDLE");
-            arg(c, "7200000");
-        }
-        if (below(p, 3) == 0) {
-            arg(c, "RETRYCOUNT");
-            arg(c, "%u", (unsigned)below(p, 9));
-        }
-        if (below(p, 6) == 0)
-            arg(c, "FORCE");
-        if (below(p, 2) == 0)
-            arg(c, "JUSTID");
-        break;
-    case 16:
-    case 17:
-        arg(c, "XAUTOCLAIM");
-        arg(c, "%s", key(p));
-        arg(c, "%s", group(p));
-        arg(c, "%s", consumer(p));
-        arg(c, "%s", idle(p));
-        arg_bound(c, p, true);
-        if (below(p, 2) == 0) {
-            arg(c, "COUNT");
-            arg(c, "%u", (unsigned)below(p, 5));
-        }
-        if (below(p, 3) == 0)
-            arg(c, "JUSTID");
-        break;
-    case 18: {
-        bool back = below(p, 2) == 0;
-        arg(c, back ? "XREVRANGE" : "XRANGE");
-        arg(c, "%s", key(p));
-        arg_bound(c, p, !back);
-        arg_bound(c, p, back);
-        if (below(p, 2) == 0) {
-            arg(c, "COUNT");
-            arg(c, "%u", (unsigned)below(p, 8));
-        }
-        break;
-    }
-    case 19:
-        arg(c, "XDEL");
-        arg(c, "%s", key(p));
-        arg_id(c, p);
-        arg_id(c, p);
-        break;
-    case 20:
-        if (below(p, 4) == 0) {
-            arg(c, "XTRIM");
-            arg(c, "%s", key(p));
-            arg(c, "MAXLEN");
-            arg(c, "%u", (unsigned)below(p, 20));
-        } else {
-            arg(c, "XLEN");
-            arg(c, "%s", below(p, 2) == 0 ? "{k}dead" : key(p));
-        }
-        break;
-    case 21:
-        arg(c, "XGROUP");
-        switch (below(p, 8)) {
-        case 0:
-        case 1:
-        case 2:
-            arg(c, "CREATE");
-            arg(c, "%s", key(p));
-            arg(c, "%s", group(p));
-            arg(c, below(p, 3) == 0 ? "$" : "0");
-            if (below(p, 2) == 0)
-                arg(c, "MKSTREAM");
-            break;
-        case 3:
-            arg(c, "SETID");
-            arg(c, "%s", key(p));
-            arg(c, "%s", group(p));
-            arg(c, "%u", (unsigned)below(p, 40));
-            break;
-        case 4:
-            /* Names of its own: whether a read or claim that brings nothing makes its consumer differs by version. */
-            arg(c, "CREATECONSUMER");
-            arg(c, "%s", key(p));
-            arg(c, "%s", group(p));
-            arg(c, "made%u", (unsigned)below(p, 3));
-            break;
-        case 5:
-        case 6:
-            arg(c, "DELCONSUMER");
-            arg(c, "%s", key(p));
-            arg(c, "%s", group(p));
-            arg(c, "%s", consumer(p));
-            break;
-        default:
-            arg(c, "DESTROY");
-            arg(c, "%s", key(p));
-            arg(c, "%s", group(p));
-        }
-        break;
-    case 22:
-        arg(c, "GET");
-        arg(c, "%s", key(p));
-        break;
-    case 23: {
-        arg(c, "XREAD");
-        if (below(p, 2) == 0) {
-            arg(c, "COUNT");
-            arg(c, "%u", (unsigned)below(p, 5));
-        }
-        arg(c, "STREAMS");
-        uint64_t streams = 1 + below(p, 3);
-        for (uint64_t i = 0; i < streams; i++)
-            arg(c, "%s", below(p, 6) == 0 ? "{k}wake" : key(p));
-        for (uint64_t i = 0; i < streams; i++)
-            arg_id(c, p);
-        break;
-    }
-    default: make_script(c, p);
-    }
-}
+/* ---- the test ---- */
 
 static void run(const char *program, const char *version) {
     if (!has_version(program, version)) {
@@ -756,11 +303,11 @@ static void run(const char *program, const char *version) {
             c.count = 0;
             c.hide = -1;
             for (int k = 0; k < 6 && first[i][k] != NULL; k++)
-                arg(&c, "%s", first[i][k]);
+                sim__arg(&c, "%s", first[i][k]);
             compare(&r, sim, client, &c, seed, number++);
         }
         for (int i = 0; i < COMMANDS; i++) {
-            make(&c, &p, &next_id);
+            sim__command_make(&c, &p, &next_id);
             compare(&r, sim, client, &c, seed, number++);
         }
         /* What is due at once is promoted; what isn't stays; of what is damaged the rest isn't held up. */
@@ -769,21 +316,21 @@ static void run(const char *program, const char *version) {
             bool later = k < 4;
             c.count = 0;
             c.hide = HIDE_WAIT;
-            arg(&c, "EVAL");
-            arg_script(&c, SCRIPT_PROMOTE);
-            arg(&c, "4");
-            arg(&c, "{k}moved");
-            arg(&c, later ? "{k}later" : "{k}delayed");
-            arg(&c, later ? "{k}later:events" : "{k}delayed:events");
-            arg(&c, seed % 3 == 0 ? "{k}text" : "{k}dead");
-            arg(&c, "3");
+            sim__arg(&c, "EVAL");
+            sim__arg_script(&c, SCRIPT_PROMOTE);
+            sim__arg(&c, "4");
+            sim__arg(&c, "{k}moved");
+            sim__arg(&c, later ? "{k}later" : "{k}delayed");
+            sim__arg(&c, later ? "{k}later:events" : "{k}delayed:events");
+            sim__arg(&c, seed % 3 == 0 ? "{k}text" : "{k}dead");
+            sim__arg(&c, "3");
             compare(&r, sim, client, &c, seed, number++);
         }
         c.hide = -1;
         for (int k = 0; k < 2; k++) {
             c.count = 0;
-            arg(&c, "XLEN");
-            arg(&c, k == 0 ? "{k}moved" : "{k}dead");
+            sim__arg(&c, "XLEN");
+            sim__arg(&c, k == 0 ? "{k}moved" : "{k}dead");
             compare(&r, sim, client, &c, seed, number++);
         }
     }
