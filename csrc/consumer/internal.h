@@ -82,7 +82,7 @@ struct tide_consumer {
 
     /* reading */
     bool group_ready;
-    bool was_ready; /* the group has been there once: its absence is a loss */
+    bool was_ready;      /* the group has been there once: its absence is a loss */
     uint8_t small_reads; /* in a row, up to what means that events trickle */
     bool need_history;
     tide_id history_cursor;
