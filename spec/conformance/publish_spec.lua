@@ -32,6 +32,9 @@ describe("publishing on " .. world.engine, function()
       assert.equal("c-" .. n, event.metadata.correlation_id)
       assert.equal("k-" .. n, event.metadata.causation_id)
       assert.equal("t", event.metadata.tenant)
+      local names = 0
+      for _ in pairs(event.metadata) do names = names + 1 end
+      assert.equal(3, names)
       assert.equal(results[n].stream_id, event.stream_id)
     end
   end)
@@ -118,10 +121,16 @@ describe("publishing on " .. world.engine, function()
 
   it("lets 50 publishers and 50 subscribers work at once", function(w)
     local bus = w:open()
-    local got, done = {}, 0
+    local got, seen, done, wrong = {}, {}, 0, 0
     for group = 1, 50 do
-      got[group] = 0
-      bus:topic(w.name):on("*", { group = "g" .. group }, function() got[group] = got[group] + 1 end)
+      got[group], seen[group] = 0, {}
+      bus:topic(w.name):on("*", { group = "g" .. group }, function(event)
+        local last = seen[group][event.type] or 0
+        -- Each publisher waits for one result before its next event: its own are in order.
+        if event.data.n ~= last + 1 then wrong = wrong + 1 end
+        seen[group][event.type] = event.data.n
+        got[group] = got[group] + 1
+      end)
     end
     for publisher = 1, 50 do
       bus:spawn(function()
@@ -137,7 +146,11 @@ describe("publishing on " .. world.engine, function()
       return true
     end, 90, "50 groups with 500 events each")
     w:pass(0.2)
-    for group = 1, 50 do assert.equal(500, got[group]) end
+    assert.equal(0, wrong)
+    for group = 1, 50 do
+      assert.equal(500, got[group])
+      for publisher = 1, 50 do assert.equal(10, seen[group]["P" .. publisher]) end
+    end
   end)
 
   it("serves 20 topics at once, each with its own events", function(w)
@@ -147,8 +160,10 @@ describe("publishing on " .. world.engine, function()
       got[n] = {}
       bus:topic(w.name .. "-" .. n):on("*", function(event) table.insert(got[n], event.data.n) end)
     end
-    for i = 1, 10 do
-      for n = 1, 20 do assert(bus:topic(w.name .. "-" .. n):publish { type = "T", data = { n = n * 100 + i } }) end
+    for n = 1, 20 do
+      bus:spawn(function()
+        for i = 1, 10 do assert(bus:topic(w.name .. "-" .. n):publish { type = "T", data = { n = n * 100 + i } }) end
+      end)
     end
     w:wait(function()
       for n = 1, 20 do
@@ -156,7 +171,9 @@ describe("publishing on " .. world.engine, function()
       end
       return true
     end)
+    w:pass(0.2)
     for n = 1, 20 do
+      assert.equal(10, #got[n])
       for i = 1, 10 do assert.equal(n * 100 + i, got[n][i]) end
     end
   end)

@@ -132,6 +132,25 @@ describe("settling on " .. world.engine, function()
     assert.is_true(taken < 2.5, "came after " .. taken .. " s")
   end)
 
+  it("keeps the delays of several nacks apart, none early", function(w)
+    local topic = w:topic()
+    local asked, again, early = {}, {}, 0
+    topic:on("*", { concurrency = 5 }, function(event)
+      local n = event.data.n
+      if event.attempt == 1 then
+        asked[n] = w.clock()
+        return tidemill.nack { delay = (6 - n) * 0.15 }
+      end
+      if w.clock() - asked[n] < (6 - n) * 0.15 - 0.01 then early = early + 1 end
+      again[#again + 1] = n
+    end)
+    w:fill(topic, 5)
+    w:wait(function() return #again == 5 end)
+    assert.equal(0, early)
+    table.sort(again)
+    assert.same({ 1, 2, 3, 4, 5 }, again)
+  end)
+
   it("keeps a long delay out of the window, and its attempt count", function(w)
     local topic = w:topic()
     local attempts, metadata = {}, {}
@@ -221,16 +240,53 @@ describe("settling on " .. world.engine, function()
     assert.is_true(done >= 2)
   end)
 
-  it("recreates a group that was destroyed under a read, and goes on", function(w)
+  it("acks what was trimmed while nobody held it, and counts it", function(w)
+    local topic, bus = w:topic()
+    local results = assert(topic:publish_batch(w.events(5)))
+    -- Pending for a consumer that is dead.
+    assert(bus.streams:xgroup_create(w.name, "g", "0"))
+    assert(bus.streams:xreadgroup { group = "g", consumer = "ghost", streams = { [w.name] = ">" }, count = 4 })
+    assert.equal(3, bus.streams:xtrim(w.name, { minid = results[4].stream_id, exact = true }))
+    local got = {}
+    local subscription = topic:on("*", { group = "g", lease = 0.3 }, function(event) got[#got + 1] = event.data.n end)
+    w:wait(function() return #got >= 2 and bus.streams:xpending(w.name, "g").count == 0 end)
+    w:pass(0.2)
+    table.sort(got)
+    assert.same({ 4, 5 }, got)
+    assert.equal(3, subscription:stats().gone)
+  end)
+
+  it("recreates a group that was destroyed under a read, and goes on where all was settled", function(w)
     local topic, bus = w:topic()
     local got = {}
-    topic:on("*", { group = "g" }, function(event) got[event.data.n] = true end)
+    local subscription = topic:on("*", { group = "g" }, function(event)
+      got[event.data.n] = (got[event.data.n] or 0) + 1
+    end)
     w:fill(topic, 3)
     w:wait(function() return got[3] end)
-    w:pass(0.1)
-    assert(bus.streams:xgroup_destroy(w.name, "g"))
+    w:pass(4) -- how far all is settled is looked at each second
+    assert.equal(1, bus.streams:xgroup_destroy(w.name, "g"))
     assert(topic:publish { type = "A", data = { n = 4 } })
     w:wait(function() return got[4] end, 20)
+    w:wait(function() return bus.streams:xpending(w.name, "g").count == 0 end)
+    assert.equal(1, subscription:stats().group_recreated)
+    assert.same({ 1, 1, 1, 1 }, got)
+  end)
+
+  it("loses nothing when a group is destroyed in the middle of its work", function(w)
+    local topic, bus = w:topic()
+    local got, count = {}, 0
+    topic:on("*", { group = "g", prefetch = 20 }, function(event)
+      if not got[event.data.n] then count = count + 1 end
+      got[event.data.n] = (got[event.data.n] or 0) + 1
+      bus:sleep(0.001)
+    end)
+    w:fill(topic, 300)
+    w:wait(function() return count > 50 end)
+    assert.equal(1, bus.streams:xgroup_destroy(w.name, "g"))
+    w:wait(function() return count == 300 end, 30)
+    w:wait(function() return bus.streams:xpending(w.name, "g").count == 0 end)
+    for n = 1, 300 do assert.is_true(got[n] <= 2, n .. " came " .. got[n] .. " times") end
   end)
 
   it("parks on a key of another type and resumes when it is mended", "wrongtype", function(w)
@@ -244,6 +300,19 @@ describe("settling on " .. world.engine, function()
     assert(bus.streams:command("DEL", w.name))
     assert(topic:publish { type = "A", data = {} })
     w:wait(function() return got == 1 end, 20)
+  end)
+
+  it("extends the lease of a slow handler, so that it doesn't get the event again", function(w)
+    local topic, bus = w:topic()
+    local runs = 0
+    topic:on("*", { lease = 0.4, concurrency = 2 }, function()
+      runs = runs + 1
+      bus:sleep(1.5)
+    end)
+    assert(topic:publish { type = "A", data = {} })
+    w:wait(function() return runs == 1 end)
+    w:pass(2)
+    assert.equal(1, runs)
   end)
 
   it("extends the lease of a slow handler, so that nobody else gets the event", "shared", function(w)
