@@ -122,6 +122,11 @@ void sim__draw_world(world *w) {
     w->next_fault_us = w->fault_mask != 0
                            ? w->now_us + (int64_t)sim__draw(w, (uint64_t)w->fault_every_us)
                            : INT64_MAX;
+    if (w->fault_mask == 1u << FAULT_GROUP) { /* when all is settled, and everybody has looked */
+        w->next_fault_us = w->now_us + sim__between(w, 3000, 5000) * 1000;
+        w->work_us = w->next_fault_us + 1000000;
+        w->limit_us += 6000000;
+    }
     c->count = w->event_count;
     c->lease_us = options.lease_ms * 1000;
     c->attempts_max = options.retry.attempts_max;

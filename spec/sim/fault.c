@@ -137,6 +137,22 @@ static bool may_leave(const world *w, uint32_t victim) {
     return false;
 }
 
+void sim__inject_soon(world *w) {
+    if (w->bursts && w->next_fault_us != INT64_MAX && sim__chance(w, 20))
+        w->next_fault_us = w->now_us + (int64_t)sim__draw(w, (uint64_t)w->latency_us * 10);
+}
+
+/* One that has bytes on their way to it, if there is one: they wait for it then. */
+static uint32_t expectant(world *w, uint32_t otherwise) {
+    uint32_t first = (uint32_t)sim__draw(w, CONNS_MAX);
+    for (uint32_t i = 0; i < CONNS_MAX; i++) {
+        const conn *c = &w->conns[(first + i) % CONNS_MAX];
+        if (c->state == CONN_UP && c->has_node && c->node > 0 && c->to_node.first != NULL)
+            return c->node;
+    }
+    return otherwise;
+}
+
 void sim__inject(world *w) {
     fault kind = FAULT_COUNT;
     for (int tries = 0; tries < 50 && kind == FAULT_COUNT; tries++) {
@@ -197,6 +213,8 @@ void sim__inject(world *w) {
             sim__node_crash(w, victim);
         break;
     case FAULT_PAUSE:
+        if (sim__chance(w, 50))
+            victim = expectant(w, victim);
         if (sim__is_awake(w, victim)) {
             int64_t most = sim__chance(w, 50) ? w->check.lease_us / 2 : w->check.lease_us * 3;
             int64_t until_us = w->now_us + sim__between(w, 1000, most + 1000);

@@ -76,9 +76,7 @@ void sim__node_start(world *w, uint32_t index) {
     if (tide_engine_subscribe(n->engine, &options, w->now_us, &n->consumer, &error) != TIDE_OK)
         check_fail(&w->check, "cannot subscribe: %s", error.message);
     sim__trace(w, "node %u starts its life %u", index, n->life);
-    /* What strikes while a process starts strikes where it is least ready. */
-    if (w->bursts && w->next_fault_us != INT64_MAX && sim__chance(w, 30))
-        w->next_fault_us = w->now_us + (int64_t)sim__draw(w, (uint64_t)w->latency_us * 10);
+    sim__inject_soon(w);
 }
 
 /* The process ends: what it hadn't sent is gone, and so are its connections. */
@@ -377,12 +375,14 @@ void sim__node_turn(world *w, uint32_t index) {
     if (index > 0) {
         tide_consumer_stats stats;
         bool there = tide_engine_stats_of(n->engine, n->consumer, &stats) == TIDE_OK;
-        /* One event may pass the budget, and what has left is kept with its batch; of equal ones no more is. */
-        size_t bytes_max = w->payload_fixed ? w->consumer.prefetch_bytes * 3 / 2 + EVENT_BYTES_MAX
-                                            : w->consumer.prefetch_bytes * 2 + 1000;
+        /* One event may pass the budget; of equal ones no more does. One that waits has a copy of its own, a little larger. */
+        size_t budget = w->consumer.prefetch_bytes;
+        size_t bytes_max = budget * 2 + 1000;
+        if (w->payload_fixed)
+            bytes_max = (stats.retried == 0 ? budget * 6 / 5 : budget * 3 / 2) + EVENT_BYTES_MAX;
         if (there && stats.bytes > bytes_max)
             check_fail(&w->check, "window: node %u holds %zu bytes, the budget is %zu", index,
-                       stats.bytes, w->consumer.prefetch_bytes);
+                       stats.bytes, budget);
         if (there && stats.buffered + stats.running + stats.waiting > w->consumer.prefetch)
             check_fail(&w->check, "window: node %u holds %u events, prefetch is %u", index,
                        stats.buffered + stats.running + stats.waiting, w->consumer.prefetch);

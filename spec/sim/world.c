@@ -84,6 +84,7 @@ static void move_bytes(world *w) {
             } else {
                 c->state = CONN_UP;
                 c->client = sim_server_connect(w->server);
+                sim__inject_soon(w);
                 n->vtable->link_opened(n->broker, c->link, w->now_us);
             }
             continue;

@@ -26,7 +26,7 @@ enum {
     SPY_TAGS_MAX = 16,
     SPY_ITEMS_MAX = 1000,
     SETTLED_MAX = 16,
-    EVENT_BYTES_MAX = 800, /* with a payload of payload_max */
+    EVENT_BYTES_MAX = 900, /* with a payload of payload_max */
     STEPS_MAX = 400000
 };
 static const int64_t sim__epoch_ms = INT64_C(1700000000000);
@@ -208,6 +208,8 @@ bool sim__is_awake(const world *w, uint32_t index);
 /* ---- fault.c ---- */
 
 void sim__inject(world *w);
+/* What strikes while a process or a connection starts strikes where they are least ready: perhaps the next fault is soon. */
+void sim__inject_soon(world *w);
 
 /* ---- draw.c ---- */
 
