@@ -162,10 +162,12 @@ static int bus_tostring(lua_State *L) {
  * resumed coroutines), what it makes the engine want to send is gathered, and goes out
  *   - with the next poll or write, which end the turn at the latest;
  *   - after the first handler, when the poll has left something: the next read, with that handler's acknowledgement;
- *   - when HELD_MAX operations have gathered, or with the first operation or event that comes HELD_US after them.
+ *   - when HELD_MAX operations have gathered, or with the first operation or event that comes HELD_US after them;
+ *   - when FIRST_MAX have and nothing else is under way: the engine works on these while the others are made. Answered
+ *     apart, the two groups keep taking turns, where one would find engine and loop waiting for each other.
  * An operation goes alone and at once outside a turn, and in one when nothing else is ready that could join it.
  */
-enum { HELD_MAX = 64, HELD_US = 200, LOOK_EACH = 8 };
+enum { HELD_MAX = 64, FIRST_MAX = 8, HELD_US = 200, LOOK_EACH = 8 };
 
 static void send_held(tide_lua_bus *self) {
     self->held = 0;
@@ -183,7 +185,9 @@ void tide_lua_bus_submitted(tide_lua_bus *self) {
     }
     if (self->held++ == 0)
         self->held_us = tide_bus_update_now(self->bus);
-    else if (self->held >= HELD_MAX || (self->held % LOOK_EACH == 0 && is_overdue(self)))
+    else if (self->held >= HELD_MAX ||
+             (self->held == FIRST_MAX && tide_engine_under_way(self->engine) == FIRST_MAX) ||
+             (self->held % LOOK_EACH == 0 && is_overdue(self)))
         send_held(self);
 }
 

@@ -363,6 +363,10 @@ bool tide_engine_is_idle(const tide_engine *engine) {
     return engine->live_count == 0 && engine->under_way == 0;
 }
 
+uint64_t tide_engine_under_way(const tide_engine *engine) {
+    return engine->under_way;
+}
+
 tide_status tide_engine_state(const tide_engine *engine, tide_error *error) {
     tide_error unused;
     return engine->broker->vtable->state(engine->broker, error != NULL ? error : &unused);

@@ -69,6 +69,8 @@ tide_status tide_engine_stats_of(const tide_engine *engine, uint32_t consumer,
                                  tide_consumer_stats *stats);
 /* No subscription left, no operation under way. */
 bool tide_engine_is_idle(const tide_engine *engine);
+/* How many of the caller's operations have been submitted and not answered yet. */
+uint64_t tide_engine_under_way(const tide_engine *engine);
 /* Connected and healthy: TIDE_OK; else why not, with a line in `error`. */
 tide_status tide_engine_state(const tide_engine *engine, tide_error *error);
 
