@@ -28,6 +28,7 @@
 
 #include "command.h"
 #include "server.h"
+#include "server_program.h"
 
 enum { TEXT_MAX = 1 << 16, ROUNDS = 60, COMMANDS = 400 };
 
@@ -277,7 +278,9 @@ static void compare(real *r, sim_server *sim, uint32_t client, const command *c,
 /* ---- the test ---- */
 
 static void run(const char *program, const char *version) {
-    if (!has_version(program, version)) {
+    bool is_named = server_program_named(program) != NULL;
+    program = server_program(program);
+    if (!has_version(program, is_named ? "v=" : version)) {
         skip();
         return;
     }

@@ -6,6 +6,9 @@
 --   local s = server.start("valkey", { requirepass = "secret" })
 --   s.url, s.port, s.pid, s.dir      s:cli("XLEN", "orders")      s:stop()
 --
+-- The installed redis-server and valkey-server are started, or the programs whose paths TIDEMILL_REDIS_SERVER and
+-- TIDEMILL_VALKEY_SERVER name: so the specs run against any version.
+--
 -- Options: persist (append-only file, fsync always), requirepass, acl (text of an ACL file), unixsocket (true),
 -- tls (true, or "wrong-host": a certificate for another name), maxmemory, maxmemory_policy, config (name = value …).
 
@@ -16,13 +19,17 @@ local Server = {}
 Server.__index = Server
 
 local PROGRAMS = { redis = "redis-server", valkey = "valkey-server" }
+local NAMED = { ["redis-server"] = "TIDEMILL_REDIS_SERVER", ["valkey-server"] = "TIDEMILL_VALKEY_SERVER" }
 local PORT_TRIES = 20
 local found = {}
 local live = setmetatable({}, { __mode = "k" })
 
 local function find(program)
   if found[program] == nil then
-    local path = shell.capture(("command -v %s 2>/dev/null"):format(program)):gsub("\n$", "")
+    local named = NAMED[program] and os.getenv(NAMED[program]) or ""
+    local wanted = named ~= "" and shell.quote(named) or program
+    local path = shell.capture(("command -v %s 2>/dev/null"):format(wanted)):gsub("\n$", "")
+    assert(path ~= "" or named == "", ("%s names no program: %s"):format(NAMED[program] or "", named))
     found[program] = path ~= "" and path or false
   end
   return found[program]

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "server_program.h"
 
 enum { FDS = 32 };
 
@@ -47,6 +48,8 @@ static int free_port(void) {
 
 static bool is_installed(const char *program) {
     char path[128];
+    if (strchr(program, '/') != NULL)
+        return access(program, X_OK) == 0;
     snprintf(path, sizeof path, "/usr/bin/%s", program);
     if (access(path, X_OK) == 0)
         return true;
@@ -82,8 +85,13 @@ bool live_server_start(live *l, const char *program) {
     memset(l, 0, sizeof *l);
     for (int i = 0; i < FDS; i++)
         l->fds[i] = -1;
-    if (!is_installed(program))
+    bool is_named = server_program_named(program) != NULL;
+    program = server_program(program);
+    if (!is_installed(program)) {
+        if (is_named)
+            fail_msg("%s is no program", program);
         return false;
+    }
     snprintf(l->dir, sizeof l->dir, "/tmp/tide-spec-XXXXXX");
     assert_non_null(mkdtemp(l->dir));
     for (int attempt = 0; attempt < 5; attempt++) {

@@ -25,6 +25,7 @@
 
 #include "base/text.h"
 #include "failing_allocator.h"
+#include "server_program.h"
 
 enum { TEXT = 512, PATIENCE_US = 60000000 };
 
@@ -106,9 +107,13 @@ static int set_up(void **state) {
     (void)state;
     if (mkdtemp(folder) == NULL)
         return -1;
-    program = run("command -v valkey-server") == 0  ? "valkey-server"
-              : run("command -v redis-server") == 0 ? "redis-server"
-                                                    : NULL;
+    program = server_program_named("valkey-server");
+    if (program == NULL)
+        program = server_program_named("redis-server");
+    if (program == NULL)
+        program = run("command -v valkey-server") == 0  ? "valkey-server"
+                  : run("command -v redis-server") == 0 ? "redis-server"
+                                                        : NULL;
     if (program == NULL) {
         print_message("skipped: neither valkey-server nor redis-server is installed\n");
         return 0;
