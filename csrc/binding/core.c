@@ -2,7 +2,11 @@
 /*
  * tidemill.core: the C module under lua/tidemill. Private: its functions check kinds, not sense.
  */
+#include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -77,6 +81,27 @@ static int core_serial(lua_State *L) {
     return 1;
 }
 
+/* core.is_hung_up(descriptor) → whether nobody is left to read what is written there: a pipe without reader, a terminal or
+ * socket that has gone. Doesn't wait. */
+static int core_is_hung_up(lua_State *L) {
+    struct pollfd one = {.fd = (int)luaL_checkinteger(L, 1)};
+    lua_pushboolean(L, poll(&one, 1, 0) == 1 && (one.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0);
+    return 1;
+}
+
+/* core.file_mode(path) → permission bits, whether it is a regular file; nil and the reason. Follows links. */
+static int core_file_mode(lua_State *L) {
+    struct stat about;
+    if (stat(luaL_checkstring(L, 1), &about) != 0) {
+        lua_pushnil(L);
+        lua_pushstring(L, strerror(errno));
+        return 2;
+    }
+    lua_pushinteger(L, (lua_Integer)(about.st_mode & 07777));
+    lua_pushboolean(L, S_ISREG(about.st_mode));
+    return 2;
+}
+
 /* core.new_error(code number, message) → error value; core.statuses has the numbers by name */
 static int core_new_error(lua_State *L) {
     tide_lua_push_error(L, (tide_status)luaL_checkinteger(L, 1), luaL_optstring(L, 2, NULL), NULL);
@@ -112,6 +137,8 @@ __attribute__((visibility("default"))) int luaopen_tidemill_core(lua_State *L) {
                                          {"redact", core_redact},
                                          {"monotonic", core_monotonic},
                                          {"serial", core_serial},
+                                         {"is_hung_up", core_is_hung_up},
+                                         {"file_mode", core_file_mode},
                                          {"new_error", core_new_error},
                                          {"signals_begin", tide_lua_signals_begin},
                                          {"signals_end", tide_lua_signals_end},

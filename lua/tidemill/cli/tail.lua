@@ -1,5 +1,6 @@
 -- `tidemill tail TOPIC`: the last events of a topic, and those that come.
 
+local core = require "tidemill.core"
 local json = require "tidemill.cli.json"
 local ui = require "tidemill.cli.ui"
 
@@ -10,11 +11,12 @@ local M = {
 }
 
 local PAGE = 500
+local LOOK = 0.25 -- seconds between two looks at whether anybody still reads the output
 
 function M.define(command, cli)
-  command:argument "topic"
+  command:argument("topic", "The topic.")
   cli.add_url(command)
-  command:option("-n --count", "How many (default 10; 0 with --follow: only new ones)."):argname("N")
+  command:option("-n --count", "How many (default 10; with --follow, 0 shows only what is new)."):argname("N")
     :convert(cli.number(0, 1e9, true))
   command:flag("-f --follow", "Go on with what comes, until interrupted.")
   command:option("--from", "Begin at that stream id instead of the end."):argname "ID"
@@ -87,8 +89,8 @@ end
 
 -- ---- reading ----
 
--- The id before `id`, as an end that leaves it out.
-local function before(id)
+-- A range's end that leaves the entry of this id out.
+local function but(id)
   return "(" .. id
 end
 
@@ -102,7 +104,7 @@ local function last_entries(streams, key, count, matches)
       if #found < count and matches((split(entry)).type) then found[#found + 1] = entry end
     end
     if #page < PAGE then break end
-    upper = before(page[#page].id)
+    upper = but(page[#page].id)
   end
   local ordered = {}
   for index = #found, 1, -1 do ordered[#ordered + 1] = found[index] end
@@ -115,11 +117,27 @@ local function last_id(streams, key)
   return page[1] and page[1].id or "0-0"
 end
 
+-- One read that waits for what comes. A reader that has gone away ends the command meanwhile: without an event to write
+-- nothing else would tell of it.
+local function await(bus, key, last)
+  local answered, reply, err
+  bus:spawn(function()
+    reply, err = bus.streams:xread { streams = { [key] = last }, count = PAGE, block = 2 }
+    answered = true
+  end)
+  while not answered do
+    if core.is_hung_up(1) then ui.fail(ui.PIPE) end
+    local ok, trouble = bus:tick(LOOK, { wait = true })
+    if not ok then return nil, trouble end
+  end
+  return reply, err
+end
+
 local function follow(bus, key, from, matches, show)
   io.stdout:setvbuf "line"
   local last, trouble = from, nil
   while true do
-    local reply, err = bus.streams:xread { streams = { [key] = last }, count = PAGE, block = 2 }
+    local reply, err = await(bus, key, last)
     if reply == nil and err then
       if not err.retryable then ui.fail_with(err) end
       if trouble ~= err.code then
@@ -152,7 +170,12 @@ function M.run(options, cli)
   local bus = cli.connect(options, true)
   local streams, key = bus.streams, options.topic
   local matches = matcher(options.type)
-  local show = options.json and print_json or print_line
+  local print_entry = options.json and print_json or print_line
+  local shown = 0
+  local function show(entry)
+    shown = shown + 1
+    print_entry(entry)
+  end
   local last
   if options.from then
     local lower, left = options.from, options.count or math.huge
@@ -167,9 +190,8 @@ function M.run(options, cli)
         last = entry.id
       end
       if #page < PAGE then break end
-      lower = before(page[#page].id)
+      lower = but(page[#page].id)
     end
-    if left <= 0 and options.count and not options.follow then last = nil end
   else
     if options.follow then last = last_id(streams, key) end
     local count = options.count or 10
@@ -180,6 +202,11 @@ function M.run(options, cli)
   ui.flush()
   if options.follow then follow(bus, key, last or "0-0", matches, show) end
   bus:close()
+  -- On stderr, so that no reader of the output takes it for an event.
+  if shown == 0 and options.count ~= 0 then
+    ui.note("%s has no events%s%s", key, options.type and " of type " .. options.type or "",
+      options.from and " from " .. options.from .. " on" or "")
+  end
   return ui.OK
 end
 

@@ -44,6 +44,26 @@ commands.each_target(function(target)
       assert.equal(143, process:wait())
       assert.equal("", process:errors())
     end)
+
+    it("ends when whoever read it has gone away, though no event comes", function()
+      assert.equal(0, run({ "publish", "piped", "A", "1" }).code)
+      local result = run({ "tail", "piped", "--follow", "--json" }, { tail = " | head -n 1", timeout = 30 })
+      assert.equal(0, result.code, result.err) -- head's own; 124: it was still there after the time-out
+      assert.equal(1, #json_lines(result))
+      assert.equal("", result.err)
+    end)
+
+    it("says on stderr that there is nothing to show", function()
+      local none = run { "tail", "nothing-there" }
+      assert.equal(0, none.code)
+      assert.equal("", none.out)
+      assert.equal("tidemill: nothing-there has no events\n", none.err)
+      assert.equal(0, run({ "publish", "typed", "A", "1" }).code)
+      local other = run { "tail", "typed", "--type", "B.*" }
+      assert.equal("tidemill: typed has no events of type B.*\n", other.err)
+      assert.equal("tidemill: typed has no events of type B.*\n", run({ "tail", "typed", "--type", "B.*", "--json" }).err)
+      assert.equal("", run({ "tail", "typed", "-n", "0" }).err)
+    end)
   end)
 end)
 
