@@ -3,6 +3,7 @@
 
 local json = require "tidemill.cli.json"
 local names = require "tidemill.names"
+local secret = require "tidemill.cli.secret"
 local ui = require "tidemill.cli.ui"
 
 local M = {
@@ -337,31 +338,19 @@ end
 
 local MARKS = { ok = { "green", "ok" }, warn = { "yellow", "warning" }, error = { "red", "WRONG" } }
 
-function M.run(options, cli)
-  for _, topic in ipairs(options.topic) do cli.check_topic(topic) end
-  local bus, server = cli.connect(options, true)
-  local findings, add = reporter()
-  local url = bus.url
-  if options.insecure and not url:find "insecure" then url = url .. (url:find "?" and "&" or "?") .. "insecure=1" end
-  if bus.engine == "sqlite" then
-    examine_sqlite(server, url, add)
-  else
-    examine_redis(bus, options.topic, options.role, url, add)
-  end
-  bus:close()
-
+local function show(url, findings, as_json)
   local counts = { ok = 0, warn = 0, error = 0 }
   for _, finding in ipairs(findings) do counts[finding.level] = counts[finding.level] + 1 end
-  if options.json then
+  if as_json then
     local list = json.array {}
     for index, finding in ipairs(findings) do
       list[index] = json.record { { "level", finding.level }, { "check", finding.check }, { "text", finding.text },
         { "fix", finding.fix } }
     end
     ui.write(json.encode(json.record {
-      { "url", bus.url }, { "findings", list }, { "warnings", counts.warn }, { "errors", counts.error } }), "\n")
+      { "url", url }, { "findings", list }, { "warnings", counts.warn }, { "errors", counts.error } }), "\n")
   else
-    ui.write(ui.escape(bus.url), "\n")
+    ui.write(ui.escape(url), "\n")
     for _, finding in ipairs(findings) do
       local mark = MARKS[finding.level]
       ui.write("  ", ui.paint(mark[1], ("%-8s"):format(mark[2])), (" %-12s "):format(finding.check),
@@ -371,6 +360,35 @@ function M.run(options, cli)
     ui.write(("%d ok, %d warning%s, %d wrong\n"):format(counts.ok, counts.warn, counts.warn == 1 and "" or "s",
       counts.error))
   end
+  return counts
+end
+
+-- The bus; or the report, when the password file may be why there is none.
+local function connect(options, cli, findings, add)
+  local path = secret.path_of((cli.url(options)))
+  local is_fine = not path or secret.examine(path, add)
+  local ok, bus, server = pcall(cli.connect, options, true)
+  if ok then return bus, server end
+  local failure = bus
+  if is_fine or not ui.is_failure(failure) or failure.exit ~= ui.UNREACHABLE then error(failure, 0) end
+  add("error", "server", failure.message)
+  show(require("tidemill.core").redact((cli.url(options))), findings, options.json)
+  ui.fail(failure.exit)
+end
+
+function M.run(options, cli)
+  for _, topic in ipairs(options.topic) do cli.check_topic(topic) end
+  local findings, add = reporter()
+  local bus, server = connect(options, cli, findings, add)
+  local url = bus.url
+  if options.insecure and not url:find "insecure" then url = url .. (url:find "?" and "&" or "?") .. "insecure=1" end
+  if bus.engine == "sqlite" then
+    examine_sqlite(server, url, add)
+  else
+    examine_redis(bus, options.topic, options.role, url, add)
+  end
+  bus:close()
+  local counts = show(bus.url, findings, options.json)
   if counts.error > 0 or (options.strict and counts.warn > 0) then return ui.FAILURE end
   return ui.OK
 end

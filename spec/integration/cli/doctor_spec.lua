@@ -154,5 +154,42 @@ for _, kind in ipairs(server.kinds()) do
       result = cli.run { "doctor", "--url", live.url }
       assert.truthy(result.out:find("about a second", 1, true), result.out)
     end)
+
+    it("F18 looks at the password file: is it there, who may read it, is it one line", function()
+      live = server.start(kind, { requirepass = "secret-canary" })
+      local path = shell.temporary_dir "secret" .. "/pass word"
+      local url = live:url_for() .. "?password_file=" .. path:gsub(" ", "%%20")
+      local function doctor(text, mode)
+        os.remove(path)
+        if text then
+          shell.write_file(path, text)
+          assert.equal(0, shell.run({ "chmod", mode or "600", path }).code)
+        end
+        local result = cli.run { "doctor", "--json", "--url", url }
+        assert.is_nil((result.out .. result.err):find("canary", 1, true))
+        assert.equal("", result.err)
+        local found = {}
+        for _, finding in ipairs(cjson.decode(result.out).findings) do
+          if finding.check == "password" or finding.level == "error" then
+            found[#found + 1] = finding.level .. " " .. finding.text
+          end
+        end
+        return result.code, table.concat(found, "\n")
+      end
+      for _, case in ipairs {
+        { "secret-canary\n", "600", 0, "ok password_file .* has one line, mode 0600$" },
+        { "secret-canary", "640", 0, "ok password_file .* has one line, mode 0640$" },
+        { "secret-canary\n", "644", 0, "warn password_file .* every user of this machine %(mode 0644%)$" },
+        { "secret-canary\n", "660", 0, "warn password_file .* changed by its group %(mode 0660%)$" },
+        { "secret-canary\n\n", "600", 3, "warn password_file .* more than one line.*\nerror TIDE%-NOAUTH" },
+        { "secret-canary \n", "600", 3, "warn password_file .* ends with white space.*\nerror TIDE%-NOAUTH" },
+        { "", "600", 3, "error password_file .* is empty\nerror TIDE%-NOAUTH" },
+        { nil, nil, 3, "error password_file .* can't be read: No such file or directory\nerror TIDE%-NOAUTH" },
+      } do
+        local code, found = doctor(case[1], case[2])
+        assert.equal(case[3], code, found)
+        assert.truthy(found:find(case[4]), found)
+      end
+    end)
   end)
 end
