@@ -12,21 +12,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <arpa/inet.h>
-#include <dirent.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "command.h"
+#include "loopback.h"
+#include "real_server.h"
 #include "server.h"
 #include "server_program.h"
 
@@ -35,23 +31,11 @@ enum { TEXT_MAX = 1 << 16, ROUNDS = 60, COMMANDS = 400 };
 /* ---- a real server ---- */
 
 typedef struct real {
-    pid_t pid;
+    real_server process;
     int fd;
-    char folder[64];
     char buffer[8192];
     size_t have, at;
 } real;
-
-static int free_port(void) {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    if (bind(fd, (struct sockaddr *)&address, size) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0)
-        abort();
-    close(fd);
-    return ntohs(address.sin_port);
-}
 
 static bool has_version(const char *program, const char *version) {
     char ask[128], line[256] = "";
@@ -73,16 +57,14 @@ static bool has_version(const char *program, const char *version) {
     return true;
 }
 
-static bool try_connect(real *r, int port) {
-    r->fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (connect(r->fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        close(r->fd);
-        r->fd = -1;
+static bool real_start(real *r, const char *program) {
+    memset(r, 0, sizeof *r);
+    r->fd = -1;
+    if (!real_server_start(&r->process, program, NULL))
         return false;
-    }
+    r->fd = loopback_connect(r->process.port);
+    if (r->fd < 0)
+        return false;
     int on = 1;
     setsockopt(r->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     struct timeval limit = {.tv_sec = 20};
@@ -90,40 +72,10 @@ static bool try_connect(real *r, int port) {
     return true;
 }
 
-static bool real_start(real *r, const char *program) {
-    *r = (real){.fd = -1, .pid = -1};
-    snprintf(r->folder, sizeof r->folder, "/tmp/tidemill-diff-XXXXXX");
-    if (mkdtemp(r->folder) == NULL)
-        return false;
-    int port = free_port();
-    char port_text[16];
-    snprintf(port_text, sizeof port_text, "%d", port);
-    r->pid = fork();
-    if (r->pid == 0) {
-        int null = open("/dev/null", O_RDWR);
-        dup2(null, 0);
-        dup2(null, 1);
-        dup2(null, 2);
-        execlp(program, program, "--bind", "127.0.0.1", "--port", port_text, "--dir", r->folder,
-               "--save", "", "--appendonly", "no", (char *)NULL);
-        _exit(127);
-    }
-    for (int i = 0; i < 300; i++) {
-        if (try_connect(r, port))
-            return true;
-        usleep(50000);
-    }
-    return false;
-}
-
 static void real_stop(real *r) {
     if (r->fd >= 0)
         close(r->fd);
-    if (r->pid > 0) {
-        kill(r->pid, SIGKILL);
-        waitpid(r->pid, NULL, 0);
-    }
-    rmdir(r->folder);
+    real_server_stop(&r->process);
 }
 
 static int real_byte(real *r) {

@@ -11,12 +11,13 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <lauxlib.h>
 #include <lualib.h>
+
+#include "scratch.h"
 
 int luaopen_tidemill_core(lua_State *L);
 
@@ -89,20 +90,12 @@ static void survives_each_failing_allocation(void **state) {
     lua_pushcclosure(L, arm, 1);
     lua_pushlightuserdata(L, &m);
     lua_pushcclosure(L, disarm, 1);
-    char folder[] = "/tmp/tide-test-memory-XXXXXX";
-    assert_non_null(mkdtemp(folder));
-    lua_pushfstring(L, "file:%s/bus.db", folder);
+    lua_pushfstring(L, "file:%s", scratch_path("bus.db"));
     if (lua_pcall(L, 3, 2, 0) != LUA_OK)
         fail_msg("%s", lua_tostring(L, -1));
     printf("%d failures, %d of them without an error for the caller\n", (int)lua_tointeger(L, -2),
            (int)lua_tointeger(L, -1));
     assert_true(lua_tointeger(L, -2) > 600);
-    static const char *const names[] = {"bus.db", "bus.db-wal", "bus.db-shm"};
-    for (int i = 0; i < 3; i++) {
-        lua_pushfstring(L, "%s/%s", folder, names[i]);
-        unlink(lua_tostring(L, -1));
-    }
-    assert_int_equal(rmdir(folder), 0);
     lua_close(L);
     assert_int_equal(m.blocks, 0);
     assert_int_equal(m.bytes, 0);

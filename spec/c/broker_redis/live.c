@@ -1,25 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What it is: a throwaway server and a plain poll loop around the broker.
+ * What it is: a real server and a plain poll loop around the broker.
  * What it is not: the driver; runtime/ is that, and has its own tests.
  */
 #include "rig.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "loopback.h"
 #include "server_program.h"
 
 enum { FDS = 32 };
@@ -30,115 +26,24 @@ static int64_t clock_us(void) {
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-static struct sockaddr_in address(int port) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return to;
-}
-
-static int free_port(void) {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in any = address(0);
-    socklen_t len = sizeof any;
-    assert_int_equal(bind(fd, (struct sockaddr *)&any, sizeof any), 0);
-    getsockname(fd, (struct sockaddr *)&any, &len);
-    close(fd);
-    return ntohs(any.sin_port);
-}
-
-static bool is_installed(const char *program) {
-    char path[128];
-    if (strchr(program, '/') != NULL)
-        return access(program, X_OK) == 0;
-    snprintf(path, sizeof path, "/usr/bin/%s", program);
-    if (access(path, X_OK) == 0)
-        return true;
-    snprintf(path, sizeof path, "/usr/local/bin/%s", program);
-    return access(path, X_OK) == 0;
-}
-
-/* Whether it is our child that answers there, and not another server that took the port first: tests flush it. */
-static bool is_ours(const live *l, int fd) {
-    static const char ask[] = "INFO server\r\n";
-    if (send(fd, ask, sizeof ask - 1, MSG_NOSIGNAL) != (ssize_t)sizeof ask - 1)
-        return false;
-    char text[16384];
-    size_t len = 0;
-    char wanted[64];
-    snprintf(wanted, sizeof wanted, "\nprocess_id:%d\r", l->pid);
-    while (len < sizeof text - 1) {
-        struct pollfd one = {.fd = fd, .events = POLLIN};
-        if (poll(&one, 1, 2000) != 1)
-            return false;
-        ssize_t n = recv(fd, text + len, sizeof text - 1 - len, 0);
-        if (n <= 0)
-            return false;
-        len += (size_t)n;
-        text[len] = '\0';
-        if (strstr(text, wanted) != NULL)
-            return true;
-    }
-    return false;
-}
-
 bool live_server_start(live *l, const char *program) {
     memset(l, 0, sizeof *l);
     for (int i = 0; i < FDS; i++)
         l->fds[i] = -1;
-    bool is_named = server_program_named(program) != NULL;
-    program = server_program(program);
-    if (!is_installed(program)) {
-        if (is_named)
-            fail_msg("%s is no program", program);
+    if (!real_server_is_installed(program))
         return false;
-    }
-    snprintf(l->dir, sizeof l->dir, "/tmp/tide-spec-XXXXXX");
-    assert_non_null(mkdtemp(l->dir));
-    for (int attempt = 0; attempt < 5; attempt++) {
-        l->port = free_port();
-        char port[16];
-        snprintf(port, sizeof port, "%d", l->port);
-        l->pid = fork();
-        assert_true(l->pid >= 0);
-        if (l->pid == 0) {
-            int null = open("/dev/null", O_WRONLY);
-            dup2(null, 1);
-            dup2(null, 2);
-            execlp(program, program, "--bind", "127.0.0.1", "--port", port, "--dir", l->dir,
-                   "--save", "", "--appendonly", "no", (char *)NULL);
-            _exit(127);
-        }
-        for (int i = 0; i < 200; i++) {
-            int fd = socket(AF_INET, SOCK_STREAM, 0);
-            struct sockaddr_in to = address(l->port);
-            bool ours = connect(fd, (struct sockaddr *)&to, sizeof to) == 0 && is_ours(l, fd);
-            close(fd);
-            if (ours)
-                return true;
-            int status;
-            if (waitpid(l->pid, &status, WNOHANG) == l->pid)
-                break;
-            usleep(50000);
-        }
-        kill(l->pid, SIGKILL);
-        waitpid(l->pid, NULL, 0);
-    }
-    fail_msg("%s does not start", program);
-    return false;
+    if (!real_server_start(&l->process, program, NULL))
+        fail_msg("%s does not start", program);
+    return true;
 }
 
 void live_server_stop(live *l) {
-    if (l->pid > 0) {
-        kill(l->pid, SIGKILL);
-        waitpid(l->pid, NULL, 0);
-        l->pid = 0;
-    }
-    rmdir(l->dir);
+    real_server_stop(&l->process);
 }
 
 void live_open(live *l, const char *query) {
     char text[256];
-    snprintf(text, sizeof text, "redis://127.0.0.1:%d%s", l->port, query);
+    snprintf(text, sizeof text, "redis://127.0.0.1:%d%s", l->process.port, query);
     tide_error error;
     tide_broker_options options = {.url = &l->url, .url_options = &l->options, .env = {.seed = 1}};
     static tide_allocator plain;
@@ -187,7 +92,7 @@ static void serve_wants(live *l) {
         *fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
         int on = 1;
         setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        struct sockaddr_in to = address(want.endpoint.port);
+        struct sockaddr_in to = loopback_address(want.endpoint.port);
         l->opening[want.link] = true;
         if (connect(*fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS)
             lose(l, (int)want.link, strerror(errno));
@@ -293,9 +198,8 @@ const tide_reply *live_command(live *l, const char *words) {
 }
 
 void live_aside(live *l, const char *command) {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in to = address(l->port);
-    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    int fd = loopback_connect(l->process.port);
+    assert_true(fd >= 0);
     char line[512];
     int len = snprintf(line, sizeof line, "%s\r\n", command);
     assert_int_equal(send(fd, line, (size_t)len, MSG_NOSIGNAL), len);

@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "base/url.h"
 #include "broker/broker.h"
+#include "real_server.h"
 
 /*
  * A Redis broker without sockets, under a clock that the test moves: bytes are put in and looked at by the test.
@@ -105,8 +106,7 @@ typedef struct live {
     tide_broker *broker;
     tide_url url;
     tide_url_options options;
-    int pid, port;
-    char dir[64];
+    real_server process;
     int fds[32];
     bool opening[32];
     int64_t now_us;

@@ -306,11 +306,11 @@ static void no_late_reply_meets_a_new_command(void **state) {
     tide_op op = publish_op(1, "orders", &record, 1);
     op.timeout_ms = 300;
     tide_completion done;
-    assert_int_equal(kill(server.pid, SIGSTOP), 0);
+    assert_int_equal(kill(server.process.pid, SIGSTOP), 0);
     live_run(&server, &op, &done, TIDE_TIMEOUT);
     /* Not answered and not even greeted meanwhile. */
     live_run(&server, &op, &done, TIDE_DISCONNECTED);
-    assert_int_equal(kill(server.pid, SIGCONT), 0);
+    assert_int_equal(kill(server.process.pid, SIGCONT), 0);
     tide_op get = {.kind = TIDE_OP_KV, .tag = 9};
     get.as.kv.verb = TIDE_KV_INCREMENT;
     get.as.kv.key = str("n");

@@ -10,7 +10,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -54,6 +53,16 @@ void rig_close(rig *r) {
     r->broker = NULL;
 }
 
+int rig_setup(void **state) {
+    rig_open(*state, NULL);
+    return 0;
+}
+
+int rig_teardown(void **state) {
+    rig_close(*state);
+    return 0;
+}
+
 void rig_run(rig *r) {
     tide_job *job;
     while ((job = r->broker->vtable->take_job(r->broker, r->now_us)) != NULL) {
@@ -82,6 +91,15 @@ tide_status rig_do(rig *r, tide_op op) {
     assert_true(rig_next(r));
     assert_int_equal(r->last.tag, tag);
     return r->last.status;
+}
+
+tide_record rig_record(const char *id) {
+    static tide_field fields[4][2];
+    static size_t turn;
+    tide_field *own = fields[turn++ % 4];
+    own[0] = (tide_field){TIDE_STR("event_id"), str(id)};
+    own[1] = (tide_field){TIDE_STR("data"), str(id)};
+    return (tide_record){own, 2, str(id)};
 }
 
 tide_op rig_publish_op(const char *stream, const tide_record *records, size_t count) {
@@ -146,6 +164,15 @@ tide_status rig_settle(rig *r, const char *stream, const char *group, const char
     op.as.settle.item_count = 1;
     tide_status status = rig_do(r, op);
     return status != TIDE_OK ? status : r->last.as.settle.results[0];
+}
+
+uint32_t rig_promote(rig *r, const char *stream, int64_t *next_due_ms) {
+    tide_op op = {.kind = TIDE_OP_PROMOTE};
+    op.as.promote.stream = str(stream);
+    op.as.promote.count_max = 10;
+    assert_int_equal(rig_do(r, op), TIDE_OK);
+    *next_due_ms = r->last.as.promote.next_due_ms;
+    return r->last.as.promote.moved;
 }
 
 /* ---- replies as text ---- */
@@ -213,29 +240,6 @@ int64_t rig_server_integer(rig *r, const char *name) {
             return reply->as.array.items[i + 1].as.integer;
     }
     return -1;
-}
-
-/* ---- files ---- */
-
-static char folder[256];
-
-static void remove_folder(void) {
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    if (system(command) != 0)
-        perror(folder);
-}
-
-const char *rig_path(const char *name) {
-    static char path[512];
-    if (folder[0] == '\0') {
-        const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-        snprintf(folder, sizeof folder, "%s/tidemill-spec-XXXXXX", base);
-        assert_non_null(mkdtemp(folder));
-        atexit(remove_folder);
-    }
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
 }
 
 void rig_remove(const char *path) {

@@ -20,6 +20,7 @@
 #include "broker/sqlite/internal.h"
 #include "failing_allocator.h"
 #include "faulty_vfs.h"
+#include "scratch.h"
 
 static char path[512];
 
@@ -326,7 +327,7 @@ static void F38_every_call_of_the_file_system(void **state) {
 }
 
 int main(void) {
-    snprintf(path, sizeof path, "%s", rig_path("every.db"));
+    snprintf(path, sizeof path, "%s", scratch_path("every.db"));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(F38_every_allocation_of_ours),
         cmocka_unit_test(F38_every_call_of_the_file_system),

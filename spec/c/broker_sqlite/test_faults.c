@@ -20,6 +20,7 @@
 #include "base/prng.h"
 #include "broker/sqlite/internal.h"
 #include "faulty_vfs.h"
+#include "scratch.h"
 
 static rig r;
 static char path[512];
@@ -29,7 +30,7 @@ static int fresh_path(void **state) {
     static int turn;
     char name[32];
     snprintf(name, sizeof name, "faults-%d.db", ++turn);
-    snprintf(path, sizeof path, "%s", rig_path(name));
+    snprintf(path, sizeof path, "%s", scratch_path(name));
     r.broker = NULL;
     return 0;
 }

@@ -20,18 +20,6 @@ enum { MANY = 3 * TIDE__SQ_ROWS + 4 };
 
 static rig r;
 
-static int open_memory(void **state) {
-    (void)state;
-    rig_open(&r, NULL);
-    return 0;
-}
-
-static int close_it(void **state) {
-    (void)state;
-    rig_close(&r);
-    return 0;
-}
-
 /* `count` events named e0, e1 …, in one call. */
 static tide_status publish_many(size_t count, tide_expect_kind expect, tide_id *ids) {
     static char names[MANY][16];
@@ -93,13 +81,9 @@ static void a_batch_of_any_size_is_written_in_its_order(void **state) {
             assert_int_equal(tide_id_compare(ids[i], entry->id), 0);
             last = entry->id;
             snprintf(want, sizeof want, "e%zu", i);
-            tide_str name = rig_field(entry, "event_id");
-            assert_int_equal(name.len, strlen(want));
-            assert_memory_equal(name.data, want, name.len);
+            assert_str(rig_field(entry, "event_id"), want);
             snprintf(want, sizeof want, "%d", (int)(length + i + 1));
-            tide_str version = rig_field(entry, "version");
-            assert_int_equal(version.len, strlen(want));
-            assert_memory_equal(version.data, want, version.len);
+            assert_str(rig_field(entry, "version"), want);
             assert_int_equal(entry->attempt, 1);
         }
         tide_batch_release(batch);
@@ -197,14 +181,12 @@ static void acknowledges_the_largest_ids_there_are(void **state) {
                         "[[\"5-1\", \"c\", 0, 1]]");
 }
 
-#define test(name) cmocka_unit_test_setup_teardown(name, open_memory, close_it)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        test(a_batch_of_any_size_is_written_in_its_order),
-        test(what_is_delivered_together_is_pending_for_its_consumer),
-        test(acknowledges_just_what_it_is_told),
-        test(acknowledges_the_largest_ids_there_are),
+        IN_MEMORY(a_batch_of_any_size_is_written_in_its_order, &r),
+        IN_MEMORY(what_is_delivered_together_is_pending_for_its_consumer, &r),
+        IN_MEMORY(acknowledges_just_what_it_is_told, &r),
+        IN_MEMORY(acknowledges_the_largest_ids_there_are, &r),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,6 +21,7 @@
 #include "base/prng.h"
 #include "broker/sqlite/internal.h"
 #include "faulty_vfs.h"
+#include "scratch.h"
 
 enum { EVENTS_MAX = 4000, GROUP_MAX = 12, IMAGES_PER_CHANGE = 1, IMAGES_MIN = 5000 };
 
@@ -144,8 +145,8 @@ static void F37_a_loss_of_power_loses_nothing_acknowledged(void **state) {
     char path[512], folder[512], image[600];
     tide_prng prng;
     tide_prng_seed(&prng, 37);
-    snprintf(path, sizeof path, "%s", rig_path("power.db"));
-    snprintf(folder, sizeof folder, "%s", rig_path("image"));
+    snprintf(path, sizeof path, "%s", scratch_path("power.db"));
+    snprintf(folder, sizeof folder, "%s", scratch_path("image"));
     assert_int_equal(mkdir(folder, 0700), 0);
     snprintf(image, sizeof image, "%s/power.db", folder);
     faulty_vfs_install();
@@ -175,8 +176,8 @@ static void F37_a_loss_of_power_loses_nothing_acknowledged(void **state) {
 static void without_syncing_the_same_test_finds_losses(void **state) {
     (void)state;
     char path[512], folder[512], image[600];
-    snprintf(path, sizeof path, "%s", rig_path("power-off.db"));
-    snprintf(folder, sizeof folder, "%s", rig_path("image-off"));
+    snprintf(path, sizeof path, "%s", scratch_path("power-off.db"));
+    snprintf(folder, sizeof folder, "%s", scratch_path("image-off"));
     assert_int_equal(mkdir(folder, 0700), 0);
     snprintf(image, sizeof image, "%s/power-off.db", folder);
     faulty_vfs_install();

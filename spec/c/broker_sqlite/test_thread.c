@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "scratch.h"
+
 enum { EVENTS = 3000, IN_FLIGHT = 100, PATIENCE_S = 120 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -51,7 +53,7 @@ static void jobs_run_beside_the_loop(void **state) {
     (void)state;
     rig r;
     char path[512];
-    snprintf(path, sizeof path, "%s", rig_path("thread.db"));
+    snprintf(path, sizeof path, "%s", scratch_path("thread.db"));
     rig_open(&r, path);
     const tide_broker_vtable *port = r.broker->vtable;
     assert_true(port->jobs_block);

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -24,6 +23,7 @@
 #include "engine/engine.h"
 #include "failing_allocator.h"
 #include "fake_broker.h"
+#include "loopback.h"
 #include "runtime/clock.h"
 #include "runtime/runtime.h"
 
@@ -37,17 +37,6 @@ static tide_bus *open_bus(fake_broker *broker) {
     assert_int_equal(tide_engine_open_with(&engine, &broker->base, &env, &error), TIDE_OK);
     assert_int_equal(tide__bus_open_engine(&bus, engine, env.allocator, &error), TIDE_OK);
     return bus;
-}
-
-static int listen_tcp(uint16_t *port) {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(fd, FAKE_LINKS), 0);
-    socklen_t size = sizeof address;
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    *port = ntohs(address.sin_port);
-    return fd;
 }
 
 static void want_open(fake_link *link, uint16_t port) {
@@ -81,7 +70,7 @@ static void moves_bytes_both_ways(void **state) {
     fake_broker *broker = fake_broker_create(false, false);
     tide_bus *bus = open_bus(broker);
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     int peer = connect_link(bus, broker, 7, listener, port);
     fake_link *link = &broker->links[7];
     link->output = "ping";
@@ -107,9 +96,7 @@ static void reports_what_it_cannot_open(void **state) {
     (void)state;
     fake_broker *broker = fake_broker_create(false, false);
     tide_bus *bus = open_bus(broker);
-    uint16_t port;
-    close(listen_tcp(&port));
-    want_open(&broker->links[0], port);
+    want_open(&broker->links[0], loopback_free_port());
     POLL_UNTIL(bus, broker->links[0].closed == 1);
     assert_int_equal(broker->links[0].why.status, TIDE_CONNECT);
     assert_int_equal(broker->links[0].opened, 0);
@@ -125,7 +112,7 @@ static void closes_and_reopens_when_told(void **state) {
     fake_broker *broker = fake_broker_create(false, false);
     tide_bus *bus = open_bus(broker);
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     fake_link *link = &broker->links[3];
     int peer = connect_link(bus, broker, 3, listener, port);
     for (int round = 0; round < 50; round++) {
@@ -158,7 +145,7 @@ static void feeds_nothing_to_a_link_given_up(void **state) {
     fake_broker *broker = fake_broker_create(false, false);
     tide_bus *bus = open_bus(broker);
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     int peer = connect_link(bus, broker, 0, listener, port);
     static char bytes[1 << 20];
     /* The kernel's buffers grow with what goes through them, until one read doesn't empty them. */
@@ -189,7 +176,7 @@ static void sends_more_than_a_socket_takes(void **state) {
     fake_broker *broker = fake_broker_create(false, false);
     tide_bus *bus = open_bus(broker);
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     int peer = connect_link(bus, broker, 0, listener, port);
     char *bytes = malloc(FAKE_BYTES), *got = malloc(FAKE_BYTES);
     for (size_t i = 0; i < FAKE_BYTES; i++)
@@ -226,7 +213,7 @@ static void reads_fairly(void **state) {
     fake_broker *broker = fake_broker_create(false, false);
     tide_bus *bus = open_bus(broker);
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     int noisy = connect_link(bus, broker, 0, listener, port);
     int quiet = connect_link(bus, broker, 1, listener, port);
     pthread_t thread;
@@ -253,7 +240,7 @@ static void keeps_many_links(void **state) {
     fake_broker *broker = fake_broker_create(false, false);
     tide_bus *bus = open_bus(broker);
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     static int peers[FAKE_LINKS];
     for (uint32_t i = 0; i < FAKE_LINKS; i++) {
         peers[i] = connect_link(bus, broker, i, listener, port);
@@ -402,7 +389,7 @@ static void serves_an_outer_loop(void **state) {
     fake_broker *broker = fake_broker_create(false, false);
     tide_bus *bus = open_bus(broker);
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     fake_link *link = &broker->links[0];
     want_open(link, port);
     struct pollfd outer = {.fd = tide_bus_fd(bus), .events = POLLIN};
@@ -549,7 +536,7 @@ static void survives_every_failed_allocation(void **state) {
     (void)state;
     for (uint64_t n = 1;; n++) {
         uint16_t port;
-        int listener = listen_tcp(&port); /* a new one each time: nobody accepts */
+        int listener = loopback_listen(&port); /* a new one each time: nobody accepts */
         failing_allocator memory;
         tide_allocator alloc = failing_allocator_init(&memory, n, false);
         fake_broker *broker = fake_broker_create(false, false);

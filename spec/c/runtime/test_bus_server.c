@@ -13,140 +13,77 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <tidemill/tidemill.h>
 
 #include "base/text.h"
+#include "certificate.h"
 #include "failing_allocator.h"
+#include "loopback.h"
+#include "real_server.h"
+#include "scratch.h"
 #include "server_program.h"
 
 enum { TEXT = 512, PATIENCE_US = 60000000 };
 
 /* ---- the server ---- */
 
-static char folder[] = "/tmp/tide-bus-XXXXXX";
-static const char *program; /* NULL: none is installed */
-static bool have_certificates;
-static pid_t server_pid;
-static int port, tls_port;
+static bool have_server, have_certificates;
+static real_server server;
+static uint16_t tls_port; /* of the same server; meaningless without certificates */
 
-static int free_port(void) {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int failed = bind(fd, (struct sockaddr *)&address, size) |
-                 getsockname(fd, (struct sockaddr *)&address, &size);
-    close(fd);
-    return failed ? 0 : ntohs(address.sin_port);
-}
-
-static bool answers(int at) {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                  .sin_port = htons((uint16_t)at)};
-    char reply[16] = "";
-    bool up = connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
-              send(fd, "PING\r\n", 6, MSG_NOSIGNAL) == 6 &&
-              recv(fd, reply, sizeof reply - 1, 0) > 0 && strncmp(reply, "+PONG", 5) == 0;
-    close(fd);
-    return up;
-}
-
-static bool start_server(void) {
-    char arguments[2][16], path[4][64];
-    snprintf(arguments[0], sizeof arguments[0], "%d", port);
-    snprintf(arguments[1], sizeof arguments[1], "%d", have_certificates ? tls_port : 0);
-    snprintf(path[0], sizeof path[0], "%s/socket", folder);
-    snprintf(path[1], sizeof path[1], "%s/server.pem", folder);
-    snprintf(path[2], sizeof path[2], "%s/server.key", folder);
-    snprintf(path[3], sizeof path[3], "%s/ca.pem", folder);
-    server_pid = fork();
-    if (server_pid == 0) {
-        int null = open("/dev/null", O_RDWR);
-        dup2(null, 0);
-        dup2(null, 1);
-        dup2(null, 2);
-        if (have_certificates)
-            execlp(program, program, "--bind", "127.0.0.1", "--port", arguments[0], "--dir", folder,
-                   "--save", "", "--unixsocket", path[0], "--tls-port", arguments[1],
-                   "--tls-cert-file", path[1], "--tls-key-file", path[2], "--tls-ca-cert-file",
-                   path[3], "--tls-auth-clients", "no", (char *)NULL);
-        else
-            execlp(program, program, "--bind", "127.0.0.1", "--port", arguments[0], "--dir", folder,
-                   "--save", "", "--unixsocket", path[0], (char *)NULL);
-        _exit(127);
-    }
-    for (int i = 0; i < 500; i++) {
-        if (answers(port))
-            return true;
-        usleep(20000);
-    }
-    return false;
-}
-
-static void stop_server(void) {
-    kill(server_pid, SIGKILL);
-    waitpid(server_pid, NULL, 0);
-}
-
-static int run(const char *command) {
-    char line[1024];
-    snprintf(line, sizeof line, "cd %s && (%s) >/dev/null 2>&1", folder, command);
-    return system(line);
+static bool start_server(const char *program, bool with_tls) {
+    static char socket_path[SCRATCH_PATH_MAX], paths[3][SCRATCH_PATH_MAX], tls_port_text[8];
+    static const char *const names[] = {"server.pem", "server.key", "ca.pem"};
+    snprintf(socket_path, sizeof socket_path, "%s", scratch_path("socket"));
+    for (size_t i = 0; i < 3; i++)
+        snprintf(paths[i], sizeof paths[i], "%s", scratch_path(names[i]));
+    tls_port = loopback_free_port();
+    snprintf(tls_port_text, sizeof tls_port_text, "%u", (unsigned)tls_port);
+    static const char *const words[] = {"--unixsocket",
+                                        socket_path,
+                                        "--tls-port",
+                                        tls_port_text,
+                                        "--tls-cert-file",
+                                        paths[0],
+                                        "--tls-key-file",
+                                        paths[1],
+                                        "--tls-ca-cert-file",
+                                        paths[2],
+                                        "--tls-auth-clients",
+                                        "no",
+                                        NULL};
+    static const char *const plain[] = {"--unixsocket", socket_path, NULL};
+    return real_server_start(&server, program, with_tls ? words : plain);
 }
 
 static int set_up(void **state) {
     (void)state;
-    if (mkdtemp(folder) == NULL)
-        return -1;
-    program = server_program_named("valkey-server");
-    if (program == NULL)
-        program = server_program_named("redis-server");
-    if (program == NULL)
-        program = run("command -v valkey-server") == 0  ? "valkey-server"
-                  : run("command -v redis-server") == 0 ? "redis-server"
-                                                        : NULL;
-    if (program == NULL) {
+    const char *program = real_server_is_installed("valkey-server")  ? "valkey-server"
+                          : real_server_is_installed("redis-server") ? "redis-server"
+                                                                     : NULL;
+    have_server = program != NULL;
+    if (!have_server) {
         print_message("skipped: neither valkey-server nor redis-server is installed\n");
         return 0;
     }
     have_certificates =
-        run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "
-            "ca.key -out ca.pem "
-            "-subj /CN=tidemill-test-ca -days 2") == 0 &&
-        run("openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "
-            "server.key -out server.csr "
-            "-subj /CN=localhost") == 0 &&
-        run("echo subjectAltName=DNS:localhost,IP:127.0.0.1 > ext && openssl x509 -req -in "
-            "server.csr -CA ca.pem "
-            "-CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.pem") == 0;
-    port = free_port();
-    tls_port = free_port();
-    if (start_server())
+        certificate_authority() && certificate_make("server", "DNS:localhost,IP:127.0.0.1");
+    if (have_certificates && start_server(program, true))
         return 0;
-    if (!have_certificates)
-        return -1;
     /* A server built without TLS doesn't know the options. */
-    stop_server();
     have_certificates = false;
-    return start_server() ? 0 : -1;
+    return start_server(program, false) ? 0 : -1;
 }
 
 static int tear_down(void **state) {
     (void)state;
-    if (program != NULL)
-        stop_server();
-    char line[64];
-    snprintf(line, sizeof line, "rm -rf %s", folder);
-    return system(line);
+    real_server_stop(&server);
+    return 0;
 }
 
 /* ---- the client ---- */
@@ -253,30 +190,30 @@ static void serves(const char *url, const char *name) {
 
 static void over_tcp_by_name(void **state) {
     (void)state;
-    if (program == NULL)
+    if (!have_server)
         skip();
     char url[TEXT];
-    snprintf(url, sizeof url, "redis://localhost:%d", port);
+    snprintf(url, sizeof url, "redis://localhost:%d", server.port);
     serves(url, "tcp");
 }
 
 static void over_a_unix_socket(void **state) {
     (void)state;
-    if (program == NULL)
+    if (!have_server)
         skip();
     char url[TEXT];
-    snprintf(url, sizeof url, "unix:%s/socket", folder);
+    snprintf(url, sizeof url, "unix:%s", scratch_path("socket"));
     serves(url, "unix");
 }
 
 static void over_tls(void **state) {
     (void)state;
-    if (program == NULL || !have_certificates) {
+    if (!have_server || !have_certificates) {
         print_message("skipped: no server with TLS, or no openssl command\n");
         skip();
     }
     char url[TEXT];
-    snprintf(url, sizeof url, "rediss://localhost:%d?ca=%s/ca.pem", tls_port, folder);
+    snprintf(url, sizeof url, "rediss://localhost:%d?ca=%s", tls_port, scratch_path("ca.pem"));
     serves(url, "tls");
 }
 
@@ -284,7 +221,7 @@ static void embedded(void **state) {
     (void)state;
     serves("memory:", "memory");
     char url[TEXT];
-    snprintf(url, sizeof url, "file:%s/store.db", folder);
+    snprintf(url, sizeof url, "file:%s", scratch_path("store.db"));
     serves(url, "file");
 }
 
@@ -319,17 +256,17 @@ static void assert_state(const char *url, tide_status status, const char *part) 
 static void says_why_it_is_not_connected(void **state) {
     (void)state;
     char url[TEXT];
-    snprintf(url, sizeof url, "redis://127.0.0.1:%d", free_port());
+    snprintf(url, sizeof url, "redis://127.0.0.1:%d", loopback_free_port());
     assert_state(url, TIDE_CONNECT, "refused");
     assert_state("redis://no-such-host.invalid", TIDE_CONNECT, "no-such-host.invalid");
-    snprintf(url, sizeof url, "unix:%s/nowhere", folder);
+    snprintf(url, sizeof url, "unix:%s", scratch_path("nowhere"));
     assert_state(url, TIDE_CONNECT, "nowhere");
     if (!have_certificates)
         skip();
     snprintf(url, sizeof url, "rediss://localhost:%d", tls_port);
     assert_state(url, TIDE_TLS, "ca=FILE");
-    snprintf(url, sizeof url, "rediss://localhost:%d?connect_timeout=300ms&ca=%s/ca.pem", port,
-             folder);
+    snprintf(url, sizeof url, "rediss://localhost:%d?connect_timeout=300ms&ca=%s", server.port,
+             scratch_path("ca.pem"));
     assert_state(url, TIDE_OK,
                  "TLS"); /* a server that is silent or one that answers: both are named */
 }
@@ -337,12 +274,8 @@ static void says_why_it_is_not_connected(void **state) {
 /* Something else answers on the port. */
 static void names_another_protocol(void **state) {
     (void)state;
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    assert_int_equal(bind(listener, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(listen(listener, 8), 0);
-    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    uint16_t port;
+    int listener = loopback_listen(&port);
     pid_t stranger = fork();
     if (stranger == 0) {
         for (;;) {
@@ -353,7 +286,7 @@ static void names_another_protocol(void **state) {
         }
     }
     char url[TEXT];
-    snprintf(url, sizeof url, "redis://127.0.0.1:%d", ntohs(address.sin_port));
+    snprintf(url, sizeof url, "redis://127.0.0.1:%d", port);
     assert_state(url, TIDE_PROTOCOL, "HTTP");
     kill(stranger, SIGKILL);
     waitpid(stranger, NULL, 0);
@@ -362,19 +295,19 @@ static void names_another_protocol(void **state) {
 
 static void comes_back_with_the_server(void **state) {
     (void)state;
-    if (program == NULL)
+    if (!have_server)
         skip();
     char url[TEXT];
-    snprintf(url, sizeof url, "redis://127.0.0.1:%d", port);
+    snprintf(url, sizeof url, "redis://127.0.0.1:%d", server.port);
     tide_bus *bus = open_bus(url, NULL);
     assert_int_equal(publish(bus, "back", 10, 100), TIDE_OK);
     for (int round = 0; round < 3; round++) {
-        stop_server();
+        real_server_stop(&server);
         for (int i = 0; i < 10; i++)
             assert_int_equal(tide_bus_poll(bus, 20000), TIDE_OK);
         tide_error error;
         assert_int_not_equal(tide_engine_state(tide_bus_engine(bus), &error), TIDE_OK);
-        assert_true(start_server());
+        assert_true(real_server_restart(&server));
         tide_status status;
         do
             status = publish(bus, "back", 10, 100);
@@ -436,10 +369,10 @@ static void ends_when_memory_is_gone(const char *url) {
 
 static void survives_every_failed_allocation_on_a_server(void **state) {
     (void)state;
-    if (program == NULL)
+    if (!have_server)
         skip();
     char url[TEXT];
-    snprintf(url, sizeof url, "unix:%s/socket", folder);
+    snprintf(url, sizeof url, "unix:%s", scratch_path("socket"));
     survive_every_failed_allocation(url, "nth");
     ends_when_memory_is_gone(url);
 }

@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,22 +13,14 @@
 
 #include "base/text.h"
 #include "runtime/secret.h"
+#include "scratch.h"
 
-static char dir[] = "/tmp/tide-secret-XXXXXX";
-static char path[64];
+static char path[SCRATCH_PATH_MAX];
 
-static int make_dir(void **state) {
+static int name_the_file(void **state) {
     (void)state;
-    if (mkdtemp(dir) == NULL)
-        return -1;
-    snprintf(path, sizeof path, "%s/password", dir);
+    snprintf(path, sizeof path, "%s", scratch_path("password"));
     return 0;
-}
-
-static int remove_dir(void **state) {
-    (void)state;
-    unlink(path);
-    return rmdir(dir);
 }
 
 static void write_file(const char *text, size_t size) {
@@ -79,7 +70,7 @@ static void what_is_no_password_gets_one_line_that_shows_none(void **state) {
         if (i == 4)
             write_file(large, sizeof large);
         if (i == 5)
-            at = dir;
+            at = scratch_folder();
         if (i == 6)
             assert_int_equal(mkfifo(path, 0600), 0); /* nobody writes: must not wait */
         tide_error error;
@@ -99,5 +90,5 @@ int main(void) {
         cmocka_unit_test(one_line_end_is_no_part_of_it),
         cmocka_unit_test(what_is_no_password_gets_one_line_that_shows_none),
     };
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, name_the_file, NULL);
 }

@@ -13,22 +13,20 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/text.h"
+#include "certificate.h"
+#include "loopback.h"
+#include "scratch.h"
 #include "transport/transport.h"
 
-enum { PATH_SIZE = 256 };
-
-static char folder[] = "/tmp/tide-tls-XXXXXX";
 static bool have_openssl;
 
 static int64_t now_us(void) {
@@ -37,61 +35,18 @@ static int64_t now_us(void) {
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-static const char *in_folder(const char *name) {
-    static char paths[8][PATH_SIZE];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    snprintf(path, PATH_SIZE, "%s/%s", folder, name);
-    return path;
-}
-
-static int run(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static int run(const char *format, ...) {
-    char command[2048];
-    va_list args;
-    va_start(args, format);
-    int size = vsnprintf(command, sizeof command, format, args);
-    va_end(args);
-    snprintf(command + size, sizeof command - (size_t)size, " >/dev/null 2>&1");
-    return system(command);
-}
-
-/* NAME.pem and NAME.key, for these names, signed by ca. */
-static int make_certificate(const char *name, const char *alternatives, int days) {
-    FILE *extensions = fopen(in_folder("ext"), "w");
-    fprintf(extensions, "subjectAltName=%s\n", alternatives);
-    fclose(extensions);
-    return run("cd %s && openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes "
-               "-keyout %s.key "
-               "-out %s.csr -subj /CN=%s && openssl x509 -req -in %s.csr -CA ca.pem -CAkey ca.key "
-               "-CAcreateserial "
-               "-days %d -extfile ext -out %s.pem",
-               folder, name, name, name, name, days, name);
-}
-
 static int set_up(void **state) {
     (void)state;
-    if (mkdtemp(folder) == NULL)
-        return -1;
-    have_openssl = run("openssl version") == 0;
+    have_openssl = certificate_authority();
     if (!have_openssl) {
         print_message("skipped: the openssl command is missing\n");
         return 0;
     }
-    if (run("cd %s && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes "
-            "-keyout ca.key "
-            "-out ca.pem -subj /CN=tidemill-test-ca -days 2 -addext "
-            "basicConstraints=critical,CA:TRUE",
-            folder) != 0)
-        return -1;
-    return make_certificate("good", "DNS:localhost,IP:127.0.0.1", 2) ||
-           make_certificate("other", "DNS:other.example", 2) ||
-           make_certificate("client", "DNS:client", 2);
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    return run("rm -rf %s", folder);
+    return certificate_make("good", "DNS:localhost,IP:127.0.0.1") &&
+                   certificate_make("other", "DNS:other.example") &&
+                   certificate_make("client", "DNS:client")
+               ? 0
+               : -1;
 }
 
 /* ---- the server: it echoes lines in reverse (-rev) ---- */
@@ -101,45 +56,31 @@ typedef struct server {
     uint16_t port;
 } server;
 
-static uint16_t free_port(void) {
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    close(fd);
-    return ntohs(address.sin_port);
-}
-
 static server start_server(const char *name, const char *extra1, const char *extra2,
                            const char *extra3) {
-    server made = {.port = free_port()};
-    char where[32];
+    server made = {.port = loopback_free_port()};
+    char where[32], cert[64], key[64];
     snprintf(where, sizeof where, "127.0.0.1:%u", (unsigned)made.port);
-    char cert[PATH_SIZE], key[PATH_SIZE], ca[PATH_SIZE];
-    snprintf(cert, sizeof cert, "%s/%s.pem", folder, name);
-    snprintf(key, sizeof key, "%s/%s.key", folder, name);
-    snprintf(ca, sizeof ca, "%s/ca.pem", folder);
+    snprintf(cert, sizeof cert, "%s.pem", name);
+    snprintf(key, sizeof key, "%s.key", name);
     made.pid = fork();
     if (made.pid == 0) {
         int null = open("/dev/null", O_RDWR);
         dup2(null, 0);
         dup2(null, 1);
         dup2(null, 2);
-        execlp("openssl", "openssl", "s_server", "-accept", where, "-cert", cert, "-key", key,
-               "-CAfile", ca, "-rev", extra1, extra2, extra3, (char *)NULL);
+        execlp("openssl", "openssl", "s_server", "-accept", where, "-cert", scratch_path(cert),
+               "-key", scratch_path(key), "-CAfile", scratch_path("ca.pem"), "-rev", extra1, extra2,
+               extra3, (char *)NULL);
         _exit(127);
     }
     assert_true(made.pid > 0);
     for (int tries = 0; tries < 500; tries++) {
-        int fd = socket(AF_INET, SOCK_STREAM, 0);
-        struct sockaddr_in address = {.sin_family = AF_INET,
-                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                      .sin_port = htons(made.port)};
-        int result = connect(fd, (struct sockaddr *)&address, sizeof address);
-        close(fd);
-        if (result == 0)
+        int fd = loopback_connect(made.port);
+        if (fd >= 0) {
+            close(fd);
             return made;
+        }
         usleep(20000);
     }
     fail_msg("openssl s_server didn't start");
@@ -178,7 +119,7 @@ static tide_status connect_with(tide_transport **transport, const char *host, ui
 static tide_url_options options_with_ca(void) {
     return (tide_url_options){.connect_timeout_us = 20000000,
                               .keepalive_us = 15000000,
-                              .ca = tide_str_from(in_folder("ca.pem"))};
+                              .ca = tide_str_from(scratch_path("ca.pem"))};
 }
 
 static void assert_fails(const char *host, uint16_t port, const tide_url_options *options,
@@ -330,8 +271,8 @@ static void shows_a_client_certificate(void **state) {
     assert_int_equal(status, TIDE_TLS);
     assert_non_null(strstr(error.message, "cert=FILE"));
     tide_transport_close(transport);
-    options.cert = tide_str_from(in_folder("client.pem"));
-    options.key = tide_str_from(in_folder("client.key"));
+    options.cert = tide_str_from(scratch_path("client.pem"));
+    options.key = tide_str_from(scratch_path("client.key"));
     assert_int_equal(connect_with(&transport, "127.0.0.1", running.port, &options, &error),
                      TIDE_OK);
     echo(transport, 10);
@@ -347,25 +288,21 @@ static void names_a_bad_file(void **state) {
     options.ca = TIDE_STR("/nowhere/ca.pem");
     assert_fails("127.0.0.1", 1, &options, TIDE_OPTION, "ca=/nowhere/ca.pem", "No such file");
     options = options_with_ca();
-    options.cert = tide_str_from(in_folder("client.pem"));
-    options.key = tide_str_from(in_folder("good.key"));
+    options.cert = tide_str_from(scratch_path("client.pem"));
+    options.key = tide_str_from(scratch_path("good.key"));
     assert_fails("127.0.0.1", 1, &options, TIDE_OPTION, "good.key", "");
-    options.cert = tide_str_from(in_folder("client.key"));
+    options.cert = tide_str_from(scratch_path("client.key"));
     assert_fails("127.0.0.1", 1, &options, TIDE_OPTION, "cert=", "client.key");
     options = options_with_ca();
-    options.key = tide_str_from(in_folder("good.key"));
+    options.key = tide_str_from(scratch_path("good.key"));
     assert_fails("127.0.0.1", 1, &options, TIDE_OPTION, "key=", "cert=");
 }
 
 static void names_a_port_without_tls(void **state) {
     (void)state;
     tide_url_options options = {.connect_timeout_us = 20000000, .insecure = true};
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    assert_int_equal(bind(listener, (struct sockaddr *)&address, size), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    uint16_t port;
+    int listener = loopback_listen(&port);
     pid_t pid = fork();
     if (pid == 0) {
         int peer = accept(listener, NULL, NULL);
@@ -374,14 +311,12 @@ static void names_a_port_without_tls(void **state) {
         sleep(20);
         _exit(0);
     }
-    assert_fails("127.0.0.1", ntohs(address.sin_port), &options, TIDE_TLS, "does not speak TLS",
-                 "redis://");
+    assert_fails("127.0.0.1", port, &options, TIDE_TLS, "does not speak TLS", "redis://");
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     /* Nobody accepts any more, but the kernel does: silence. */
     options.connect_timeout_us = 200000;
-    assert_fails("127.0.0.1", ntohs(address.sin_port), &options, TIDE_CONNECT, "TLS handshake",
-                 "200 ms");
+    assert_fails("127.0.0.1", port, &options, TIDE_CONNECT, "TLS handshake", "200 ms");
     close(listener);
 }
 
@@ -420,5 +355,5 @@ int main(void) {
         cmocka_unit_test(names_a_port_without_tls),
         cmocka_unit_test(notices_the_end),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -21,6 +21,8 @@
 #include "base/alloc.h"
 #include "base/text.h"
 #include "failing_allocator.h"
+#include "loopback.h"
+#include "scratch.h"
 #include "transport/transport.h"
 
 static tide_url_options plain_options(void) {
@@ -31,17 +33,6 @@ static int64_t now_us(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-static int listen_tcp(uint16_t *port) {
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(fd, 8), 0);
-    socklen_t size = sizeof address;
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    *port = ntohs(address.sin_port);
-    return fd;
 }
 
 static tide_endpoint tcp_endpoint(const char *host, uint16_t port) {
@@ -109,7 +100,7 @@ static void talks_over_tcp(void **state) {
     (void)state;
     tide_allocator alloc = tide_allocator_default();
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     tide_transport *transport = open_to("127.0.0.1", port, &alloc);
     int fd = tide_transport_fd(transport), value = 0;
     socklen_t size = sizeof value;
@@ -130,7 +121,7 @@ static void resolves_a_name(void **state) {
     (void)state;
     tide_allocator alloc = tide_allocator_default();
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     /* Where localhost has ::1 too, that is refused first and the next address tried. */
     tide_transport *transport = open_to("localhost", port, &alloc);
     talk(transport, listener);
@@ -141,10 +132,8 @@ static void resolves_a_name(void **state) {
 static void talks_over_a_unix_socket(void **state) {
     (void)state;
     tide_allocator alloc = tide_allocator_default();
-    char folder[] = "/tmp/tide-transport-XXXXXX";
-    assert_non_null(mkdtemp(folder));
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "%s/s", folder);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", scratch_path("socket"));
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(listen(listener, 1), 0);
@@ -161,14 +150,12 @@ static void talks_over_a_unix_socket(void **state) {
     assert_int_equal(tide_transport_open(&transport, &alloc, &endpoint, &options, now_us(), &error),
                      TIDE_CONNECT);
     assert_non_null(strstr(error.message, address.sun_path));
-    rmdir(folder);
 }
 
 static void says_who_refused(void **state) {
     (void)state;
     tide_allocator alloc = tide_allocator_default();
-    uint16_t port;
-    close(listen_tcp(&port));
+    uint16_t port = loopback_free_port();
     tide_url_options options = plain_options();
     tide_endpoint endpoint = tcp_endpoint("127.0.0.1", port);
     tide_transport *transport = NULL;
@@ -209,7 +196,7 @@ static void gives_up_in_time(void **state) {
     options.connect_timeout_us = 200000;
     /* A listener whose queue is full answers nobody. */
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     assert_int_equal(listen(listener, 0), 0);
     tide_endpoint endpoint = tcp_endpoint("127.0.0.1", port);
     tide_transport *opened[8] = {NULL};
@@ -233,7 +220,7 @@ static void waits_when_the_peer_does_not_read(void **state) {
     (void)state;
     tide_allocator alloc = tide_allocator_default();
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     tide_transport *transport = open_to("127.0.0.1", port, &alloc);
     tide_error error;
     assert_int_equal(connect_fully(transport, &error), TIDE_OK);
@@ -265,7 +252,7 @@ static void survives_a_reset_without_a_signal(void **state) {
     assert_ptr_not_equal(signal(SIGPIPE, SIG_DFL), SIG_ERR);
     tide_allocator alloc = tide_allocator_default();
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     tide_transport *transport = open_to("127.0.0.1", port, &alloc);
     tide_error error;
     assert_int_equal(connect_fully(transport, &error), TIDE_OK);
@@ -309,7 +296,7 @@ static void refuses_a_name_too_long(void **state) {
 static void survives_every_failed_allocation(void **state) {
     (void)state;
     uint16_t port;
-    int listener = listen_tcp(&port);
+    int listener = loopback_listen(&port);
     for (int with_tls = 0; with_tls < 2; with_tls++) {
         for (uint64_t n = 1;; n++) {
             failing_allocator memory;
