@@ -2,7 +2,7 @@
 /*
  * The simulated server against the real ones: random command sequences, the same replies. Ids that hold the time, idle
  * times and the texts of errors behind their first word are not compared. Each server is started here, on loopback, and
- * stopped by its process number; a server that isn't installed, or is of another version, is skipped with the reason.
+ * stopped by its process number; a server that isn't installed, or is older than 7.0, is skipped with the reason.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <limits.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -37,9 +38,10 @@ typedef struct real {
     size_t have, at;
 } real;
 
-static bool has_version(const char *program, const char *version) {
-    char ask[128], line[256] = "";
-    snprintf(ask, sizeof ask, "%s --version 2>/dev/null", program);
+/* What the simulated server does is the same on all that were tried: Redis 7.0, 8.0 and 8.6, Valkey 8.0, 8.1 and 9.1. */
+static bool is_comparable(const char *program) {
+    char ask[PATH_MAX + 32], line[256] = "";
+    snprintf(ask, sizeof ask, "'%s' --version 2>/dev/null", program);
     FILE *out = popen(ask, "r");
     if (out == NULL)
         return false;
@@ -47,11 +49,13 @@ static bool has_version(const char *program, const char *version) {
         line[0] = '\0';
     pclose(out);
     if (line[0] == '\0') {
+        if (strchr(program, '/') != NULL)
+            fail_msg("%s is no program", program);
         print_message("skipped: %s is not installed\n", program);
         return false;
     }
-    if (strstr(line, version) == NULL) {
-        print_message("skipped: %s is not %s but %s", program, version + 2, line);
+    if (strstr(line, "v=6.") != NULL) {
+        print_message("skipped: it answers as Redis 7.0 does and later, and this is %s", line);
         return false;
     }
     return true;
@@ -229,10 +233,9 @@ static void compare(real *r, sim_server *sim, uint32_t client, const command *c,
 
 /* ---- the test ---- */
 
-static void run(const char *program, const char *version) {
-    bool is_named = server_program_named(program) != NULL;
+static void run(const char *program) {
     program = server_program(program);
-    if (!has_version(program, is_named ? "v=" : version)) {
+    if (!is_comparable(program)) {
         skip();
         return;
     }
@@ -294,20 +297,20 @@ static void run(const char *program, const char *version) {
     real_stop(&r);
 }
 
-static void test_same_answers_as_redis_7_0(void **state) {
+static void test_same_answers_as_redis(void **state) {
     (void)state;
-    run("redis-server", "v=7.0.");
+    run("redis-server");
 }
 
-static void test_same_answers_as_valkey_8_0(void **state) {
+static void test_same_answers_as_valkey(void **state) {
     (void)state;
-    run("valkey-server", "v=8.0.");
+    run("valkey-server");
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_answers_as_redis_7_0),
-        cmocka_unit_test(test_same_answers_as_valkey_8_0),
+        cmocka_unit_test(test_same_answers_as_redis),
+        cmocka_unit_test(test_same_answers_as_valkey),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

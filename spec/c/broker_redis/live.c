@@ -16,7 +16,6 @@
 
 #include "base/alloc.h"
 #include "loopback.h"
-#include "server_program.h"
 
 enum { FDS = 32 };
 

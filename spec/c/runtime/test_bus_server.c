@@ -26,7 +26,6 @@
 #include "loopback.h"
 #include "real_server.h"
 #include "scratch.h"
-#include "server_program.h"
 
 enum { TEXT = 512, PATIENCE_US = 60000000 };
 

@@ -10,14 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The path that the environment names for "redis-server" or "valkey-server"; NULL when it names none. */
+/* The path that the environment names for "redis-server" or "valkey-server"; NULL for anything else, and when it names none. */
 static inline const char *server_program_named(const char *installed) {
-    const char *path = getenv(strcmp(installed, "redis-server") == 0 ? "TIDEMILL_REDIS_SERVER"
-                                                                     : "TIDEMILL_VALKEY_SERVER");
+    const char *path = NULL;
+    if (strcmp(installed, "redis-server") == 0)
+        path = getenv("TIDEMILL_REDIS_SERVER");
+    else if (strcmp(installed, "valkey-server") == 0)
+        path = getenv("TIDEMILL_VALKEY_SERVER");
     return path != NULL && path[0] != '\0' ? path : NULL;
 }
 
-/* What to run for "redis-server" or "valkey-server": a path, or the name itself. */
+/* What to run for "redis-server" or "valkey-server": a path, or the name itself; any other program is itself. */
 static inline const char *server_program(const char *installed) {
     const char *path = server_program_named(installed);
     return path != NULL ? path : installed;
