@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What it is: the state machine of one subscription: its life, what is due when, hand-out and verdicts.
+ * What it is: the state machine of one subscription: its life, its operations, its troubles, what is due when.
  * What it is not: bytes, sockets, clocks, Lua. Reads are in reading.c, where a lost group begins anew in checkpoint.c,
- * settlements in settlement.c, leases in recovery.c.
+ * hand-out and verdicts in running.c, what an entry's past means in suspect.c, settlements in settlement.c, leases in
+ * recovery.c.
  *
  * The consumer:
  *
@@ -30,22 +31,6 @@
  *   any       STOPPING  tide_consumer_stop, tide_consumer_abandon
  *   STOPPING  STOPPED   stop_pump
  *
- * An event (slot, ledger.h):
- *
- *   new ─────────────────────────────► READY ── next ──► RUNNING ── ack, reject, release ──► SETTLING ──► (gone)
- *   history, recovered:                  ▲                 │ fail, nack                         ▲
- *     first delivery ────────────────────┤                 ├─ last attempt, long delay ─────────┤
- *     earlier one ──► SUSPECT ── next ─► MARKING ◄─ due ─ WAITING                               │
- *     too many ─────────────────────────────────────────────────────────────────────────────────┘
- *
- *   The engine's delivery count is the durable count of attempts. It is set to n before attempt n > 1 begins (MARKING), so
- *   neither a crash in the attempt nor one while waiting for it counts wrongly. The first attempt isn't counted before it
- *   begins, that would be a round trip for every event: of a first delivery that ended without a verdict nobody knows
- *   whether it ran or was only buffered. It proves nothing, so it alone never makes a dead letter: an event without an
- *   attempt left (max = 1, or the last one moved here by a delay) runs once more, counted, as that same attempt. A crash
- *   loop ends after max(attempts, 2) deliveries, and what was never begun is run. Of SUSPECT events, which may have killed
- *   a process, a few are counted and run at a time, and only one of those that have been suspected before.
- *
  * Invariants (tide__consumer_check):
  *   1. held + reserved ≤ prefetch, or 1.
  *   2. each operation under way has exactly one place in `flights`, whose number is part of its tag; `fetches`,
@@ -53,8 +38,6 @@
  *   3. nothing is read in STARTING, WAITING, PARKED and STOPPED; in HISTORY one read at most begins.
  *   4. READY, SUSPECT, MARKING, WAITING are empty in STOPPING; STOPPED holds nothing and has nothing under way.
  *   5. a slot with a wish (verb) is queued, deferred or sent; MARKING and SETTLING slots have a wish or are sent.
- *   6. suspected slots are MARKING or READY, and `marking` is their number.
- *   7. no handle is given twice.
  */
 #include "consumer/consumer.h"
 
@@ -66,14 +49,12 @@
 #include "base/limits.h"
 #include "base/text.h"
 #include "consumer/internal.h"
-#include "policy/backoff.h"
 
 enum {
     PAUSE_MS_MIN = 100,
     PAUSE_MS_MAX = 4000,            /* so that work goes on within 5 s of an error's end */
     PAUSE_MS_MAX_CONNECTION = 1000, /* the adapter has its own pauses between connections */
     PARK_MS = 5000,
-    SUSPECTS_AT_ONCE = 16,
     LOG_INTERVAL_US = 1000000
 };
 
@@ -96,6 +77,7 @@ tide_status tide_consumer_create(tide_consumer **consumer, uint32_t number,
     c->log = env->log;
     c->broker = broker;
     c->number = number;
+    tide__consumer_join(c, &c->own_crew);
     c->crash_attempts_max = options->retry.attempts_max;
     c->now_us = c->pause_us = INT64_MIN;
     tide_prng_seed(&c->prng, env->seed ^ ((uint64_t)number * UINT64_C(0x9e3779b97f4a7c15)));
@@ -136,6 +118,7 @@ void tide_consumer_destroy(tide_consumer *consumer) {
         return;
     tide_consumer *c = consumer;
     tide_allocator alloc = c->alloc;
+    tide__suspect_leave(c);
     tide__recovery_unwatch(c, c->now_us);
     if (c->extend_ids != NULL)
         tide_free(&alloc, c->extend_ids, c->ledger.capacity * sizeof *c->extend_ids);
@@ -323,23 +306,6 @@ void tide__completion_release(tide_completion *completion) {
 
 /* ---- what is due ---- */
 
-#define SLOT_OF(timer_ptr) ((tide_slot *)(void *)((char *)(timer_ptr)-offsetof(tide_slot, timer)))
-
-static void retries_pump(tide_consumer *consumer, int64_t now_us) {
-    tide_ledger *ledger = &consumer->ledger;
-    for (;;) {
-        tide_timer *timer = tide_heap_first(&ledger->timers);
-        if (timer == NULL || timer->deadline_us > now_us)
-            return;
-        tide_slot *s = SLOT_OF(timer);
-        uint32_t slot = (uint32_t)(s - ledger->slots);
-        tide__ledger_move(ledger, slot, TIDE_SLOT_MARKING);
-        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, tide__slot_count(s, s->attempt),
-                          now_us);
-        consumer->settle_now = true;
-    }
-}
-
 static void stop_pump(tide_consumer *consumer) {
     if (consumer->flying > 0 ||
         consumer->ledger.counts[TIDE_SLOT_FREE] != consumer->ledger.capacity)
@@ -351,7 +317,8 @@ static void stop_pump(tide_consumer *consumer) {
 void tide__consumer_pump(tide_consumer *consumer, int64_t now_us) {
     if (consumer->state == TIDE_CONSUMER_STOPPED)
         return;
-    retries_pump(consumer, now_us);
+    tide__running_pump(consumer, now_us);
+    tide__suspect_pump(consumer, now_us);
     tide__recovery_pump(consumer, now_us);
     tide__settle_pump(consumer, now_us);
     if (consumer->state == TIDE_CONSUMER_STOPPING) {
@@ -386,164 +353,13 @@ int64_t tide_consumer_deadline_us(const tide_consumer *consumer) {
     int64_t deadline = tide__recovery_deadline_us(consumer);
     deadline = tide__min_us(deadline, tide__settle_deadline_us(consumer));
     deadline = tide__min_us(deadline, tide__checkpoint_deadline_us(consumer));
+    deadline = tide__min_us(deadline, tide__suspect_deadline_us(consumer));
     tide_timer *timer = tide_heap_first(&consumer->ledger.timers);
-    if (timer != NULL)
+    if (timer != NULL && consumer->crew->alone == NULL)
         deadline = tide__min_us(deadline, timer->deadline_us);
     if (consumer->state == TIDE_CONSUMER_WAITING || consumer->state == TIDE_CONSUMER_PARKED)
         deadline = tide__min_us(deadline, consumer->gates[TIDE_GATE_READ].until_us);
     return deadline;
-}
-
-/* ---- hand-out and verdicts ---- */
-
-/* Counts what may have killed a process before it runs again: one at a time, so that a crash tells which it was. After a
- * single death that is no more than a suspicion, and some are counted together, for a count costs a round trip. */
-static void mark_suspects(tide_consumer *consumer, int64_t now_us) {
-    tide_ledger *ledger = &consumer->ledger;
-    bool any = false;
-    /* What a page under way brings has been delivered as far as the engine counts, until it is here and put right: a
-     * death now would count for all of it. */
-    if (consumer->flights[TIDE_FLIGHT_RECOVER].tag != 0 ||
-        (consumer->state == TIDE_CONSUMER_HISTORY && consumer->fetches > 0))
-        return;
-    while (ledger->suspect.count > 0) {
-        uint32_t slot = ledger->suspect.first;
-        tide_slot *s = &ledger->slots[slot];
-        bool first_time = tide__slot_count(s, s->attempt) <= 2 && consumer->crash_attempts_max > 3;
-        if (consumer->marking >= (first_time ? SUSPECTS_AT_ONCE : 1))
-            break;
-        s->suspected = true;
-        consumer->marking++;
-        tide__ledger_move(ledger, slot, TIDE_SLOT_MARKING);
-        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, tide__slot_count(s, s->attempt),
-                          now_us);
-        any = true;
-    }
-    if (!any)
-        return;
-    consumer->settle_now = true;
-    tide__settle_pump(consumer, now_us);
-}
-
-bool tide_consumer_next(tide_consumer *consumer, int64_t now_us, tide_event *event) {
-    tide_ledger *ledger = &consumer->ledger;
-    if (ledger->ready.count == 0 && ledger->suspect.count == 0)
-        return false;
-    tide__recovery_note_time(consumer, now_us);
-    if (consumer->lease_suspect) {
-        tide__recovery_pump(consumer, now_us);
-        if (consumer->lease_suspect)
-            return false;
-    }
-    if (ledger->suspect.count > 0)
-        mark_suspects(consumer, now_us);
-    uint32_t slot = ledger->ready.first;
-    if (slot == TIDE_SLOT_NONE)
-        return false;
-    tide_slot *s = &ledger->slots[slot];
-    tide__unsuspect(consumer, s);
-    tide__ledger_move(ledger, slot, TIDE_SLOT_RUNNING);
-    s->handle = ++consumer->handle_serial << TIDE_SLOT_INDEX_BITS | slot;
-    s->ran = true;
-    s->entry.attempt = s->attempt;
-    consumer->stats.delivered++;
-    *event = (tide_event){.handle = s->handle,
-                          .consumer = consumer->number,
-                          .attempt = s->attempt,
-                          .attempts_max = consumer->options.retry.attempts_max,
-                          .entry = &s->entry};
-    return true;
-}
-
-bool tide_consumer_has_event(const tide_consumer *consumer) {
-    return consumer->ledger.ready.count > 0;
-}
-
-static void retry_later(tide_consumer *consumer, uint32_t slot, int64_t delay_ms, int64_t now_us) {
-    tide_slot *s = &consumer->ledger.slots[slot];
-    consumer->stats.retried++;
-    if (delay_ms >= consumer->options.delay_move_ms &&
-        s->entry.field_count < TIDE_BODY_FIELDS_MAX) {
-        s->delay_ms = delay_ms;
-        s->mark = tide__slot_count(s, s->attempt);
-        tide__settle_finish(consumer, slot, TIDE_SETTLE_DELAY, now_us);
-        int64_t due_us = now_us + delay_ms * 1000;
-        if (due_us < consumer->promote_due_us)
-            consumer->promote_due_us = due_us;
-        return;
-    }
-    s->attempt++;
-    tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_WAITING);
-    tide__ledger_detach(&consumer->ledger, slot);
-    /* Room for a timer a slot was made with the ledger: this can't fail. */
-    tide_timer_arm(&consumer->ledger.timers, &s->timer, now_us + delay_ms * 1000);
-}
-
-static void fail(tide_consumer *consumer, uint32_t slot, const tide_verdict *verdict,
-                 int64_t now_us) {
-    tide_slot *s = &consumer->ledger.slots[slot];
-    const tide_retry_policy *policy =
-        verdict->policy != NULL ? verdict->policy : &consumer->options.retry;
-    consumer->stats.failed++;
-    if (!tide_retry_is_due(policy, s->attempt)) {
-        tide__settle_dead(consumer, slot, TIDE_DEAD_ATTEMPTS, verdict->reason, verdict->error,
-                          s->attempt, now_us);
-        return;
-    }
-    int64_t delay_ms = verdict->delay_ms;
-    if (delay_ms < 0)
-        delay_ms = verdict->kind == TIDE_VERDICT_NACK
-                       ? 0
-                       : tide_backoff_delay_ms(policy, s->attempt, tide_prng_unit(&consumer->prng));
-    if (delay_ms > TIDE_CONSUMER_MS_MAX)
-        delay_ms = TIDE_CONSUMER_MS_MAX;
-    if (consumer->state == TIDE_CONSUMER_STOPPING && delay_ms < consumer->options.delay_move_ms) {
-        s->attempt++; /* this one counts; somebody else makes the next */
-        tide__settle_release(consumer, slot, now_us);
-        return;
-    }
-    retry_later(consumer, slot, delay_ms, now_us);
-}
-
-tide_status tide_consumer_settle(tide_consumer *consumer, uint64_t handle,
-                                 const tide_verdict *verdict, int64_t now_us) {
-    tide_ledger *ledger = &consumer->ledger;
-    uint32_t slot = (uint32_t)(handle & ((1u << TIDE_SLOT_INDEX_BITS) - 1));
-    if (slot >= ledger->capacity || handle == 0 || ledger->slots[slot].handle != handle)
-        return TIDE_NOTFOUND;
-    tide_slot *s = &ledger->slots[slot];
-    if (verdict->kind == TIDE_VERDICT_EXTEND) {
-        if (consumer->flights[TIDE_FLIGHT_EXTEND].tag != 0)
-            consumer->extend_again = true;
-        consumer->extend_due_us = now_us;
-        tide__recovery_pump(consumer, now_us);
-        return TIDE_OK;
-    }
-    s->mark = 0;
-    if (s->lost && verdict->kind != TIDE_VERDICT_ACK && verdict->kind != TIDE_VERDICT_REJECT) {
-        if (verdict->kind == TIDE_VERDICT_FAIL || verdict->kind == TIDE_VERDICT_NACK)
-            consumer->stats.failed++;
-        tide__settle_drop(consumer, slot); /* whoever has it now decides */
-    } else {
-        switch (verdict->kind) {
-        case TIDE_VERDICT_ACK: tide__settle_finish(consumer, slot, TIDE_SETTLE_ACK, now_us); break;
-        case TIDE_VERDICT_FAIL:
-        case TIDE_VERDICT_NACK: fail(consumer, slot, verdict, now_us); break;
-        case TIDE_VERDICT_REJECT:
-            tide__settle_dead(consumer, slot, TIDE_DEAD_REJECTED, verdict->reason, verdict->error,
-                              s->attempt, now_us);
-            break;
-        case TIDE_VERDICT_RELEASE: tide__settle_release(consumer, slot, now_us); break;
-        case TIDE_VERDICT_EXTEND: break;
-        }
-    }
-    if (ledger->queue.count >= consumer->settle_full ||
-        (ledger->ready.count == 0 && ledger->counts[TIDE_SLOT_RUNNING] == 0))
-        tide__settle_pump(consumer, now_us);
-    if (tide__ledger_held(ledger) <= consumer->read_at_held &&
-        consumer->state != TIDE_CONSUMER_STOPPING)
-        tide__consumer_pump(consumer, now_us);
-    return TIDE_OK;
 }
 
 /* ---- the end ---- */
@@ -660,6 +476,11 @@ void tide__consumer_check(const tide_consumer *consumer) {
     }
     TIDE_ASSERT(is_sent == sent);
     TIDE_ASSERT(suspected == consumer->marking);
+    if (consumer->crew->alone == consumer) {
+        const tide_slot *s = &ledger->slots[consumer->alone_slot];
+        TIDE_ASSERT(s->alone && (s->state == TIDE_SLOT_SUSPECT || s->state == TIDE_SLOT_MARKING ||
+                                 s->state == TIDE_SLOT_READY || s->state == TIDE_SLOT_RUNNING));
+    }
     switch (consumer->state) {
     case TIDE_CONSUMER_STOPPED:
         TIDE_ASSERT(flying == 0 && ledger->counts[TIDE_SLOT_FREE] == ledger->capacity);

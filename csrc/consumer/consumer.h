@@ -14,6 +14,12 @@
 
 typedef struct tide_consumer tide_consumer;
 
+/* The consumers of one engine: they die together. Zeroed at first; outlives them. */
+typedef struct tide_crew {
+    tide_consumer *first;
+    tide_consumer *alone; /* an event of this one runs, or is about to, with nothing beside it */
+} tide_crew;
+
 /* Tags of operations that consumers submit: the consumer's number in the upper half, its own counter below. */
 #define TIDE_CONSUMER_TAG_BASE (UINT64_C(1) << 63)
 
@@ -53,6 +59,9 @@ void tide_consumer_flush(tide_consumer *consumer, int64_t now_us);
 void tide_consumer_stats_get(const tide_consumer *consumer, tide_consumer_stats *stats);
 
 /* ---- for the engine ---- */
+
+/* Before the first tick; until then, and without, a consumer is a crew of its own. */
+void tide__consumer_join(tide_consumer *consumer, tide_crew *crew);
 
 /* Before the first tick: wall clock minus the clock of now_us (for the times in dead letters), and the serial number
  * that handles begin after, so that a number used again gives no old handle a new meaning. */

@@ -7,8 +7,9 @@
 #include "consumer/ledger.h"
 
 /*
- * What the files of this folder share. consumer.c holds the state machine, reading.c groups and reads, settlement.c
- * what goes back, recovery.c leases, dead consumers and the delayed set.
+ * What the files of this folder share. consumer.c holds the state machine, reading.c groups and reads, running.c
+ * hand-out and verdicts, suspect.c what may have killed a process, settlement.c what goes back, recovery.c leases, dead
+ * consumers and the delayed set.
  */
 
 /* Operations under way, by place; the place is part of the tag. */
@@ -131,8 +132,15 @@ struct tide_consumer {
     tide_field *fields;
     size_t field_capacity;
     char *text;
+
+    /* suspects */
     uint32_t
         marking; /* slots that are `suspected`: being counted, or counted and not handed out yet */
+    tide_crew *crew;
+    tide_consumer *crew_next;
+    uint32_t alone_slot;    /* while crew->alone is this one */
+    int64_t alone_until_us; /* the others wait no longer */
+    tide_crew own_crew;     /* of a consumer that is in no other */
 
     /* trouble */
     uint32_t trouble; /* bit for each gate whose last operation failed */
@@ -200,10 +208,34 @@ static inline uint32_t tide__slot_count(const tide_slot *slot, uint32_t attempt)
     return count > 0 ? (uint32_t)count : 0;
 }
 
-/* The slot isn't one of those any more. */
-static inline void tide__unsuspect(tide_consumer *consumer, tide_slot *slot) {
-    consumer->marking -= slot->suspected;
-    slot->suspected = false;
+/* ---- running.c ---- */
+/* Retries that are due are counted, to be handed out then. */
+void tide__running_pump(tide_consumer *consumer, int64_t now_us);
+
+/* ---- suspect.c ---- */
+/* The delivery count without the deliveries that never arrived: nothing of them has run. */
+uint32_t tide__suspect_deliveries(const tide_consumer *consumer, const tide_entry *entry,
+                                  tide_source source);
+/* What an entry of the past has been through decides how it may run. `counted` is the engine's count. */
+void tide__suspect_admit(tide_consumer *consumer, uint32_t slot, uint32_t counted, int64_t now_us);
+/* Reading history counts a delivery at the engine, also of what is held here and runs but once: the durable count goes
+ * back to what it should be. */
+void tide__suspect_restore(tide_consumer *consumer, uint32_t slot, uint32_t counted,
+                           int64_t now_us);
+/* Somebody asks for an event: suspects are counted, so that they may run next. */
+void tide__suspect_look(tide_consumer *consumer, int64_t now_us);
+void tide__suspect_pump(tide_consumer *consumer, int64_t now_us);
+int64_t tide__suspect_deadline_us(const tide_consumer *consumer);
+/* While crew->alone: the slot that may be handed out, or TIDE_SLOT_NONE. */
+uint32_t tide__suspect_alone_next(tide_consumer *consumer, int64_t now_us);
+void tide__suspect_end(tide_consumer *consumer, uint32_t slot);
+/* Out of its crew. */
+void tide__suspect_leave(tide_consumer *consumer);
+/* The slot has ended, in whatever way, and isn't one of those any more. */
+static inline void tide__unsuspect(tide_consumer *consumer, uint32_t slot) {
+    const tide_slot *s = &consumer->ledger.slots[slot];
+    if (s->suspected || s->alone)
+        tide__suspect_end(consumer, slot);
 }
 
 /* ---- settlement.c ---- */

@@ -61,6 +61,7 @@ typedef struct tide_slot {
     bool lost;                       /* RUNNING, but another consumer has it now */
     bool ran;                        /* handed out at least once by this consumer */
     bool suspected;                  /* was SUSPECT; MARKING or READY now */
+    bool alone;                      /* runs with nothing beside it, from SUSPECT on */
     bool released;                   /* LIMBO: given back, so a recovery may rightly bring it */
 } tide_slot;
 

@@ -9,7 +9,8 @@
  *   2. expected bytes (a running average that jumps up and sinks slowly, times the entries asked for) plus bytes held
  *      never pass `prefetch_bytes`, but that one entry is always asked for when nothing is held. While few entries have
  *      been seen, few are asked for.
- *   3. no new entries are asked for while own history hasn't been read to its end.
+ *   3. no new entries are asked for while own history hasn't been read to its end; and none of that while an event runs
+ *      alone in this engine (suspect.c).
  *   4. an id that is held isn't taken a second time, wherever it comes from.
  *   5. two reads are in flight while events flow, so that the server never waits for us; one while they trickle, because a
  *      server that has a second one waiting takes it up before it sends the answer to the first (decision 9).
@@ -214,50 +215,6 @@ void tide__reading_gone(tide_consumer *consumer, uint32_t count, int64_t now_us)
         (unsigned long long)consumer->stats.gone);
 }
 
-/* Reading history counts a delivery at the engine, also of what is held here and runs but once: the durable count goes
- * back to what it should be. */
-static void restore_count(tide_consumer *consumer, uint32_t slot, uint32_t counted,
-                          int64_t now_us) {
-    const tide_slot *s = &consumer->ledger.slots[slot];
-    uint32_t right = tide__slot_count(s, s->attempt);
-    switch ((tide_slot_state)s->state) {
-    case TIDE_SLOT_READY:
-    case TIDE_SLOT_RUNNING: break;
-    case TIDE_SLOT_SUSPECT:
-    case TIDE_SLOT_WAITING: right = right > 0 ? right - 1 : 0; break;
-    default: return; /* settled, or about to be counted anyway */
-    }
-    if (counted != right && !s->lost && s->verb == TIDE_VERB_NONE)
-        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, right, now_us);
-}
-
-/* What an entry of the past has been through decides how it may run. `counted` is the engine's count. */
-static void admit_old(tide_consumer *consumer, uint32_t slot, uint32_t counted, int64_t now_us) {
-    tide_slot *s = &consumer->ledger.slots[slot];
-    uint32_t most = consumer->crash_attempts_max;
-    /* Its first delivery may never have begun: the attempt that it stands for is made again. */
-    if (most > 0 && s->attempt > most && tide__slot_count(s, s->attempt) == 2) {
-        s->attempt_base--;
-        s->entry.attempt = --s->attempt;
-        tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SUSPECT);
-        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, 1, now_us);
-    } else if (most == 0 || s->attempt <= 1) {
-        tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_READY);
-        restore_count(consumer, slot, counted, now_us);
-    } else if (s->attempt > most) {
-        tide__settle_dead(
-            consumer, slot, TIDE_DEAD_CRASH_LOOP, TIDE_STR(""),
-            TIDE_STR("every attempt ended without a verdict: the handler's process died"),
-            s->attempt - 1, now_us);
-    } else {
-        /* The engine counted this delivery, but it hasn't begun: the count goes back, and up again just before it
-         * runs. So one event that kills its process doesn't use up the attempts of those that lay beside it. */
-        tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SUSPECT);
-        tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, tide__slot_count(s, s->attempt - 1),
-                          now_us);
-    }
-}
-
 static void learn_flow(tide_consumer *consumer, const tide_batch *batch) {
     if (batch != NULL && tide_batch_count(batch) > TRICKLE_ENTRIES)
         consumer->small_reads = 0;
@@ -279,16 +236,6 @@ static void learn_size(tide_consumer *consumer, size_t bytes, size_t count) {
     } else {
         consumer->estimate -= (consumer->estimate - each + 7) / 8;
     }
-}
-
-/* The delivery count without the deliveries that never arrived: nothing of them has run. */
-static uint32_t deliveries(const tide_consumer *consumer, const tide_entry *entry,
-                           tide_source source) {
-    uint32_t count = entry->attempt;
-    uint32_t vain = 0;
-    if (source == TIDE_SOURCE_HISTORY)
-        vain = consumer->history_lost + (consumer->history_done ? 1 : 0);
-    return count > vain ? count - vain : 1;
 }
 
 tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_source source,
@@ -332,7 +279,7 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
             ledger->slots[slot].fresh = consumer->op_serial;
             ledger->slots[slot].lost = false;
             if (source != TIDE_SOURCE_NEW)
-                restore_count(consumer, slot, entry->attempt, now_us);
+                tide__suspect_restore(consumer, slot, entry->attempt, now_us);
             continue;
         }
         if (ledger->free.count == 0) { /* more than was asked for: it stays pending */
@@ -355,7 +302,7 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
         tide__ledger_attach(ledger, slot, held);
         uint32_t carried = tide__carried_attempts(entry);
         s->attempt_base = (int32_t)carried;
-        s->attempt = carried + deliveries(consumer, entry, source);
+        s->attempt = carried + tide__suspect_deliveries(consumer, entry, source);
         s->entry.attempt = s->attempt;
         if (source == TIDE_SOURCE_RECOVERED)
             consumer->stats.recovered++;
@@ -364,7 +311,7 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
         } else if (source == TIDE_SOURCE_NEW) {
             tide__ledger_move(ledger, slot, TIDE_SLOT_READY);
         } else {
-            admit_old(consumer, slot, entry->attempt, now_us);
+            tide__suspect_admit(consumer, slot, entry->attempt, now_us);
         }
     }
     learn_size(consumer, bytes, whole);
@@ -484,7 +431,7 @@ void tide__reading_pump(tide_consumer *consumer, int64_t now_us) {
             ensure(consumer, now_us);
         break;
     case TIDE_CONSUMER_HISTORY:
-        if (consumer->fetches == 0) {
+        if (consumer->fetches == 0 && consumer->crew->alone == NULL) {
             uint32_t count = tide__reading_room(consumer, 0);
             if (count > HISTORY_PAGE_MAX)
                 count = HISTORY_PAGE_MAX;

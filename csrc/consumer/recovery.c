@@ -12,7 +12,9 @@
  *      to be good (a stopped process, a suspended machine, a server long away), and when entries arrive that were asked
  *      for before such a pause; cleared by a whole round of keep-alive.
  *   2. nobody is recovered from while `lease_suspect`, so that a consumer doesn't claim what it holds itself.
- *   3. a round of recovery goes on until its cursor is 0-0, page by page, only while there is room.
+ *   3. nobody is recovered from while an event runs alone in this engine (suspect.c): should that kill the process, it
+ *      would count for all that was just claimed.
+ *   4. a round of recovery goes on until its cursor is 0-0, page by page, only while there is room.
  */
 #include "base/text.h"
 #include "consumer/internal.h"
@@ -214,7 +216,8 @@ static void recover_later(tide_consumer *consumer, int64_t now_us) {
 
 static void recover_pump(tide_consumer *consumer, int64_t now_us) {
     if (consumer->flights[TIDE_FLIGHT_RECOVER].tag != 0 || now_us < consumer->recover_due_us ||
-        consumer->lease_suspect || !tide__gate_is_open(consumer, TIDE_GATE_RECOVER, now_us)) {
+        consumer->lease_suspect || consumer->crew->alone != NULL ||
+        !tide__gate_is_open(consumer, TIDE_GATE_RECOVER, now_us)) {
         consumer->recover_waiting = false;
         return;
     }
@@ -353,7 +356,7 @@ int64_t tide__recovery_deadline_us(const tide_consumer *consumer) {
     int64_t deadline = due(consumer, TIDE_FLIGHT_EXTEND, consumer->extend_due_us, TIDE_GATE_EXTEND);
     if (consumer->state != TIDE_CONSUMER_RUNNING)
         return deadline;
-    if (!consumer->recover_waiting && !consumer->lease_suspect)
+    if (!consumer->recover_waiting && !consumer->lease_suspect && consumer->crew->alone == NULL)
         deadline = tide__min_us(deadline, due(consumer, TIDE_FLIGHT_RECOVER,
                                               consumer->recover_due_us, TIDE_GATE_RECOVER));
     return tide__min_us(

@@ -43,7 +43,7 @@ void tide__settle_want(tide_consumer *consumer, uint32_t slot, tide_settle_kind 
 void tide__settle_finish(tide_consumer *consumer, uint32_t slot, tide_settle_kind verb,
                          int64_t now_us) {
     tide_slot *s = &consumer->ledger.slots[slot];
-    tide__unsuspect(consumer, s);
+    tide__unsuspect(consumer, slot);
     tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SETTLING);
     if (verb == TIDE_SETTLE_ACK || verb == TIDE_SETTLE_RELEASE)
         tide__ledger_drop_entry(&consumer->ledger, slot);
@@ -71,7 +71,7 @@ void tide__settle_release(tide_consumer *consumer, uint32_t slot, int64_t now_us
 
 void tide__settle_drop(tide_consumer *consumer, uint32_t slot) {
     tide_slot *s = &consumer->ledger.slots[slot];
-    tide__unsuspect(consumer, s);
+    tide__unsuspect(consumer, slot);
     if (s->queued == TIDE_QUEUE_SENT) {
         s->verb = TIDE_VERB_NONE;
         tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SETTLING);
@@ -227,6 +227,13 @@ int64_t tide__settle_deadline_us(const tide_consumer *consumer) {
 
 /* ---- answers ---- */
 
+/* What can be wrong with one item only: with where its body would be written, out of memory or of another type. All else
+ * is wrong with whatever is sent. */
+static bool is_its_own_trouble(uint8_t verb, tide_status status) {
+    return (verb == TIDE_SETTLE_DEAD || verb == TIDE_SETTLE_DELAY) && status != TIDE_UNKNOWN &&
+           status != TIDE_TIMEOUT && status != TIDE_DISCONNECTED && status != TIDE_CONNECT;
+}
+
 static void count_done(tide_consumer *consumer, tide_settle_kind verb) {
     switch (verb) {
     case TIDE_SETTLE_ACK: consumer->stats.acked++; break;
@@ -264,7 +271,7 @@ static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind v
         if (!found) { /* settled or claimed by somebody else in the meantime */
             if (s->state != TIDE_SLOT_SETTLING)
                 consumer->stats.lost_lease++;
-            tide__unsuspect(consumer, s);
+            tide__unsuspect(consumer, slot);
             tide__ledger_free(ledger, slot);
             return;
         }
@@ -288,7 +295,7 @@ void tide__settle_completed(tide_consumer *consumer, tide_flight *flight,
                             tide_completion *completion, int64_t now_us) {
     tide_ledger *ledger = &consumer->ledger;
     uint32_t count = flight->count;
-    uint32_t done = 0, failed = 0;
+    uint32_t done = 0, failed = 0, own = 0;
     tide_error failure = {.status = TIDE_OK};
     bool group_lost = false;
     consumer->settles--;
@@ -327,6 +334,7 @@ void tide__settle_completed(tide_consumer *consumer, tide_flight *flight,
             continue;
         }
         failed++;
+        own += is_its_own_trouble(sent.verb, status);
         if (failure.status == TIDE_OK) {
             failure = completion->error;
             if (failure.status != status)
@@ -338,7 +346,7 @@ void tide__settle_completed(tide_consumer *consumer, tide_flight *flight,
     }
     if (failed > 0) {
         tide__gate_fail(consumer, TIDE_GATE_DEFERRED, &failure, now_us);
-        if (done == 0) { /* nothing at all went through: hold everything back */
+        if (done == 0 && own < failed) { /* nothing at all went through: hold everything back */
             consumer->gates[TIDE_GATE_SETTLE].failures++;
             consumer->gates[TIDE_GATE_SETTLE].until_us =
                 consumer->gates[TIDE_GATE_DEFERRED].until_us;

@@ -29,6 +29,7 @@ struct tide_engine {
     tide_url_options url_options;
 
     tide_consumer **consumers; /* by number; [0] unused */
+    tide_crew crew;            /* all of them */
     bool *leaving;
     uint32_t *live;
     uint32_t live_count;
@@ -280,6 +281,7 @@ tide_status tide_engine_subscribe(tide_engine *engine, const tide_consumer_optio
     if (status != TIDE_OK)
         return status;
     tide__consumer_begin(made, engine->wall_offset_us, engine->serial);
+    tide__consumer_join(made, &engine->crew);
     engine->consumers[number] = made;
     engine->live[engine->live_count++] = number;
     engine->last_number = number;

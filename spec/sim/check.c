@@ -195,10 +195,10 @@ static void check_dead(check *c, uint32_t index) {
     if (e->counted + e->deaths < c->attempts_max)
         check_fail(c, "dead without need: event %u (plan %d) had %u runs and %u deaths of %u",
                    index, (int)e->plan, e->counted, e->deaths, c->attempts_max);
-    if (c->only_killers && e->plan == PLAN_FINE && e->counted + 2 < c->attempts_max)
+    if (c->only_killers && (e->plan == PLAN_FINE || e->plan == PLAN_RELEASE))
         check_fail(c,
-                   "dead without need: event %u had %u runs of %u, the deaths were its neighbours'",
-                   index, e->counted, c->attempts_max);
+                   "dead without need: event %u had %u runs and %u deaths of %u, its neighbours'",
+                   index, e->counted, e->deaths, c->attempts_max);
 }
 
 void check_end(check *c) {

@@ -131,8 +131,7 @@ void sim__draw_world(world *w) {
     c->lease_us = options.lease_ms * 1000;
     c->attempts_max = options.retry.attempts_max;
     c->no_fault = w->fault_mask == 0 && !w->killers;
-    /* Of several that run at once, nobody knows which it was. */
-    c->only_killers = w->fault_mask == 0 && w->killers && w->concurrency == 1;
+    c->only_killers = w->fault_mask == 0 && w->killers;
     c->in_order = (w->fault_mask & ~(uint32_t)MASK_IN_ORDER) == 0 && !w->killers &&
                   w->concurrency == 1 && w->node_count == 2;
     draw_plans(w);
