@@ -216,6 +216,25 @@ static void backs_off_with_jitter_and_logs_a_line_a_second(void **state) {
     assert_in_range(r->log_lines, 5, 61);
 }
 
+/* However long the server was away: 4 s, so that a connect and a read fit into the 5 s within which work goes on. */
+static void the_next_try_is_never_further_off_than_four_seconds_F2(void **state) {
+    rig *r = *state;
+    enum { STEP_MS = 10, DOWN_MS = 30 * 60 * 1000 };
+    int64_t tried_us = r->now_us, longest_us = 0;
+    tide_link_want want;
+    for (int ms = 0; ms < DOWN_MS; ms += STEP_MS) {
+        while (rig_want(r, &want)) {
+            assert_int_equal(want.action, TIDE_LINK_OPEN);
+            if (r->now_us - tried_us > longest_us)
+                longest_us = r->now_us - tried_us;
+            tried_us = r->now_us;
+            rig_lose(r, 0);
+        }
+        rig_pass(r, STEP_MS);
+    }
+    assert_in_range(longest_us, 3500 * 1000, (4000 + STEP_MS) * 1000);
+}
+
 static void readonly_drops_the_link_when_all_is_answered(void **state) {
     rig *r = *state;
     tide_op op = publish_op(1, "s", three, 2);
@@ -264,6 +283,7 @@ int main(void) {
         STARTED(a_blocking_fetch_has_its_blocking_time_on_top, "redis://h?timeout=1s"),
         STARTED(a_silent_server_is_given_up, "redis://h?connect_timeout=2s"),
         STARTED(backs_off_with_jitter_and_logs_a_line_a_second, "redis://h"),
+        STARTED(the_next_try_is_never_further_off_than_four_seconds_F2, "redis://h"),
         CONNECTED(readonly_drops_the_link_when_all_is_answered),
         CONNECTED(dropped_readers_go),
     };
