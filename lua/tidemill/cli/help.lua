@@ -21,7 +21,8 @@ Exit codes
   0    done (doctor: nothing to complain about but warnings)
   1    failed: a script with an error, an event that was refused, doctor found something wrong
   2    wrong usage: unknown option, missing argument, URL that isn't one
-  3    the server or file is out of reach: can't connect, wrong password, missing permission, damaged file
+  3    the server or file is out of reach: can't connect, wrong password, missing permission,
+       read-only, damaged file
   130  interrupted
   141  whoever read our output went away
   143  ended by SIGTERM (run: 0, when what was running has finished)

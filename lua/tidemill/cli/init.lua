@@ -12,7 +12,7 @@ local COMMANDS = { "run", "publish", "tail", "info", "doctor", "migrate", "versi
 M.DEFAULT_URL = "redis://127.0.0.1:6379"
 
 -- Where the explanations in the help begin.
-local MARGIN = 28
+local MARGIN = ui.width(100) < 72 and 16 or 28
 
 -- ---- the nearest name ----
 
@@ -61,7 +61,8 @@ local function build(program)
   parser:command_target "command"
   parser:flag("-h --help", "Show this help."):action(function() error(help_wanted, 0) end)
   parser:flag("-V --version", "Show the version."):target "show_version"
-  parser:usage_max_width(100):help_max_width(100)
+  local width = ui.width(100)
+  parser:usage_max_width(width):help_max_width(width)
   parser:help_description_margin(MARGIN)
   parser:epilog(("URL: --url, or TIDEMILL_URL, or %s (run: memory:).\n"):format(M.DEFAULT_URL)
     .. "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server or file out of reach.\n"
@@ -70,7 +71,7 @@ local function build(program)
   for _, name in ipairs(COMMANDS) do
     local module = command_module(name)
     local command = parser:command(name):summary(module.summary):description(module.description or module.summary)
-    command:usage_max_width(100):help_max_width(100)
+    command:usage_max_width(width):help_max_width(width)
     command:help_description_margin(MARGIN)
     add_help(command)
     module.define(command, M)
@@ -86,7 +87,9 @@ function M.help_of(parser)
     local short, argname, first = (lines[#lines] or ""):match "^ +(%-%a) (%S+),%s*(.*)$"
     local long, same, second = line:match "^ +(%-%-%S+) (%S+)%s*(.*)$"
     if short and argname == same then
-      lines[#lines] = ("%-" .. MARGIN .. "s%s"):format(("   %s, %s %s"):format(short, long, argname), first)
+      local names = ("   %s, %s %s"):format(short, long, argname)
+      local gap = #names < MARGIN and (" "):rep(MARGIN - #names) or "\n" .. (" "):rep(MARGIN)
+      lines[#lines] = names .. gap .. first
       line = second ~= "" and (" "):rep(MARGIN) .. second or nil
     end
     lines[#lines + 1] = line
@@ -106,22 +109,44 @@ function M.add_json(command, text)
   command:flag("--json", text or "Print JSON.")
 end
 
---- Makes an option's value a number: converter for argparse.
-function M.number(low, high, whole)
-  return function(text)
-    local number = tonumber(text)
-    if text:find "[xXnN]" then number = nil end -- hexadecimal, inf, nan
-    if not number then return nil, ("'%s' is not a number"):format(ui.escape(text, 60)) end
+--- Adds an option whose value is a number from `low` to `high`, a whole one when `whole` says so.
+function M.add_number(command, names, text, argname, low, high, whole)
+  local name = names:match "%-%-%S+"
+  local function shown(number) return number % 1 == 0 and ("%.0f"):format(number) or tostring(number) end
+  local function convert(word)
+    local number = tonumber(word)
+    if word:find "[xXnN]" then number = nil end -- hexadecimal, inf, nan
+    word = ui.escape(word, 60)
+    if not number then return nil, ("%s: '%s' is not a number"):format(name, word) end
     if number < low or number > high then
-      return nil, ("%s is not between %s and %s"):format(ui.escape(text, 60), low, high)
+      return nil, ("%s: %s is not between %s and %s"):format(name, word, shown(low), shown(high))
     end
-    if whole and number ~= math.floor(number) then return nil, ("%s is not a whole number"):format(text) end
+    if whole and number ~= math.floor(number) then
+      return nil, ("%s: %s is not a whole number"):format(name, word)
+    end
     return number
+  end
+  return command:option(names, text):argname(argname):convert(convert)
+end
+
+--- The option of every command that publishes.
+function M.add_max_payload(command)
+  M.add_number(command, "--max-payload", "Most bytes of one event's data (default 1048576).", "BYTES", 1, 2 ^ 29, true)
+end
+
+-- The option in front of a word that argparse took for another option, when it is one that wants a value.
+local function option_before(parser, word, args)
+  for _, option in ipairs(parser._options) do
+    for _, alias in ipairs(option._aliases) do
+      for index = 2, #args do
+        if args[index] == word and args[index - 1] == alias and option._argname then return alias end
+      end
+    end
   end
 end
 
 -- argparse's own words, made one line, with the nearest name for whatever isn't known.
-local function usage_failure(program, parser, message)
+local function usage_failure(program, parser, message, args)
   message = message:gsub("\nDid you mean.*$", ""):gsub("%s*\n%s*", " ")
   local unknown = message:match "unknown option '(.-)'$"
   local tip
@@ -131,7 +156,12 @@ local function usage_failure(program, parser, message)
     unknown = message:match "unknown command '(.-)'$"
     if unknown then tip = M.nearest(unknown, COMMANDS) end
   end
-  if unknown and unknown:find "^%-[%d.]" then message = message .. " (a negative number goes behind --)" end
+  if unknown and unknown:find "^%-[%d.]" then
+    local option = option_before(parser, unknown, args)
+    message = option and ("%s can't be negative, and is '%s'"):format(option, unknown)
+      or message .. " (a negative number goes behind --)"
+    tip = nil
+  end
   if tip then message = ("%s (did you mean '%s'?)"):format(message, tip) end
   local name = parser._name ~= program and " " .. parser._name or ""
   ui.fail(ui.USAGE, ("%s; see tidemill%s --help"):format(message, name))
@@ -143,7 +173,7 @@ local function parse(parser, program, args)
   local current = parser
   local ok, result = pcall(parser._parse, parser, args, function(where, message)
     current = where
-    usage_failure(program, where, message)
+    usage_failure(program, where, message, args)
   end)
   if ok then return result end
   if result == help_wanted then
@@ -173,6 +203,7 @@ function M.open(url, options, more)
   for name, value in pairs(more or {}) do settings[name] = value end
   if options.insecure then settings.insecure = true end
   local bus, err = M.checked(tidemill.open, url, settings)
+  if not bus and err.code == "TIDE-UNSUPPORTED" then ui.fail(ui.USAGE, tostring(err)) end
   if not bus then ui.fail_with(err) end
   return bus
 end
@@ -211,16 +242,28 @@ end
 
 local function silent() end
 
+-- What a server that is no server of ours gives itself away by: refusals that come at once, and would come again.
+local HOPELESS = { ["TIDE-CONNECT"] = true, ["TIDE-TLS"] = true, ["TIDE-PROTOCOL"] = true }
+local IS_IT = "is this a Redis or Valkey server?"
+
+-- What to say behind an error of the first question.
+local function hint_of(err, hint)
+  if err.code == "TIDE-CONNECT" then return hint end
+  if err.code == "TIDE-PROTOCOL" then return IS_IT end
+  -- Connected, and not a word came.
+  if err.code == "TIDE-DISCONNECTED" and err.message:find "nothing was written$" then return "no answer; " .. IS_IT end
+end
+
 --- Opens a bus and asks the server one question. The library would try again until its time limit; somebody who waits
 -- at a prompt hears of the first refusal at once.
 ---@param url string
----@param options table  of the command
+---@param options table  of the command; max_payload when it has one
 ---@param what? string   put in front of an error
 ---@param hint? string   put behind the error that nobody answers
 ---@return tidemill.Bus bus
 ---@return table server
 function M.connect_to(url, options, what, hint)
-  local bus = M.open(url, options, { log = silent })
+  local bus = M.open(url, options, { log = silent, max_payload = options.max_payload })
   local server, err
   local done = false
   bus:spawn(function()
@@ -230,15 +273,14 @@ function M.connect_to(url, options, what, hint)
   while not done do
     bus:tick(0.02, { wait = true })
     local ok, why = bus:state()
-    if not done and not ok and (why.code == "TIDE-CONNECT" or why.code == "TIDE-TLS") then
+    if not done and not ok and HOPELESS[why.code] then
       err = why
       done = true
     end
   end
   if not server then
     bus:close()
-    if hint and err.code == "TIDE-CONNECT" then ui.fail(ui.exit_of(err), ("%s (%s)"):format(tostring(err), hint)) end
-    ui.fail_with(err, what)
+    ui.fail_with(err, what, hint_of(err, hint))
   end
   return bus, server
 end

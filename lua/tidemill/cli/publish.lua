@@ -13,7 +13,7 @@ local M = {
 local BATCH = 500
 
 function M.define(command, cli)
-  command:argument "topic"
+  command:argument("topic", "The topic; it need not be there yet.")
   command:argument("type", "The event's type."):args "?"
   command:argument("data", "JSON text, - or @FILE (default: null)."):args "?"
   cli.add_url(command)
@@ -22,13 +22,14 @@ function M.define(command, cli)
   command:option("--aggregate-type", "Type of that thing."):argname "TYPE"
   command:option("--meta", "A metadata field; may be repeated."):argname("K=V"):count "*"
   command:option("--content-type", "DATA is not JSON but this."):argname "TYPE"
-  command:option("--delay", "Deliver after that many seconds."):argname("S"):convert(cli.number(0, 1e9))
-  command:option("--at", "Deliver at that Unix time."):argname("TIME"):convert(cli.number(0, 1e11))
-  command:option("--dedupe", "Don't write it again when its --id was published within that many seconds."):argname("S")
-    :convert(cli.number(0, 1e9))
+  cli.add_number(command, "--delay", "Deliver after that many seconds.", "S", 0, 1e9)
+  cli.add_number(command, "--at", "Deliver at that Unix time.", "TIME", 0.001, 1e11)
+  cli.add_number(command, "--dedupe", "Don't write it again when its --id was published within that many seconds.", "S",
+    0, 1e9)
   command:option("--expected", "Only when the stream is there: any, no_stream, exists or a version."):argname "V"
   command:option("--file", "Lines of JSON; - is standard input."):argname "FILE"
-  command:option("--count", "Publish the event that many times."):argname("N"):convert(cli.number(1, 1e9, true))
+  cli.add_number(command, "--count", "Publish the event that many times.", "N", 1, 1e9, true)
+  cli.add_max_payload(command)
   cli.add_json(command, "Print the results as JSON.")
 end
 
@@ -50,6 +51,7 @@ end
 local function event_data(text, content_type)
   if not text then return nil end
   if text == "-" then text = read_all "-"
+  elseif text == "@" then ui.fail(ui.USAGE, "DATA is @ without a file's name behind it")
   elseif text:sub(1, 1) == "@" then text = read_all(text:sub(2)) end
   if content_type then return text, content_type end
   local value, err = json.decode(text)
@@ -104,6 +106,10 @@ end
 local function publish_one(topic, event, options, cli)
   if options.expected then
     local appended, err = cli.checked(topic.append, topic, { event }, { expected = expected_version(options.expected) })
+    if not appended and err.code == "TIDE-CONFLICT" then
+      ui.fail(ui.FAILURE, ("%s: %s is at version %d, expected was %s"):format(err.code, options.topic, err.actual,
+        options.expected))
+    end
     if not appended then ui.fail_with(err) end
     if options.json then
       ui.write(json.encode(json.record {
@@ -247,6 +253,8 @@ function M.run(options, cli)
     ui.fail(ui.USAGE, "missing argument 'type' (or --file); see tidemill publish --help")
   end
   if options.count then refuse(options, { "id", "expected", "at", "delay" }, "count") end
+  if options.expected then refuse(options, { "at", "delay", "dedupe" }, "expected") end
+  if options.at then refuse(options, { "delay" }, "at") end
   local next_event, total, event
   if options.file then
     next_event, total = from_lines(options)

@@ -1,6 +1,7 @@
 -- `tidemill run SCRIPT|FOLDER…`: handler scripts as a service.
 -- Every script is compiled before any of them runs, so that a mistake in one never leaves the others half started.
 
+local core = require "tidemill.core"
 local ui = require "tidemill.cli.ui"
 
 local M = {
@@ -12,13 +13,13 @@ local M = {
 function M.define(command, cli)
   command:argument("script", "Lua files, or folders of them."):args "+"
   cli.add_url(command, "memory:")
-  command:option("--grace", "Seconds that running handlers get to finish at the end (default 10).")
-    :argname("S"):convert(cli.number(0, 86400))
-  command:option("--for", "Stop by itself after that many seconds."):argname("S"):target("run_for")
-    :convert(cli.number(0, 1e9))
-  command:option("--wait", "Seconds to wait for a server that isn't there yet (default 5)."):argname("S")
-    :convert(cli.number(0, 1e9)):default "5":show_default(false)
+  cli.add_number(command, "--grace", "Seconds that running handlers get to finish at the end (default 10).", "S",
+    0, 86400)
+  cli.add_number(command, "--for", "Stop by itself after that many seconds.", "S", 0, 1e9):target "run_for"
+  cli.add_number(command, "--wait", "Seconds to wait for a server that isn't there yet (default 5).", "S", 0, 1e9)
+    :default "5":show_default(false)
   command:option("--name", "How this process names itself to the server."):argname "NAME"
+  cli.add_max_payload(command)
   command:flag("--check", "Compile the scripts and stop.")
 end
 
@@ -102,14 +103,21 @@ local function traceback(err)
   if type(err) ~= "string" then
     -- A broken __tostring must not hide which script it was.
     local ok, text = pcall(tostring, err)
-    return ("an error that is a %s%s"):format(type(err), ok and type(text) == "string" and ": " .. text or "")
+    local says = ok and type(text) == "string" and not text:find "^%a+: 0?x?%x+$" -- an address says nothing
+    return ("an error that is a %s%s"):format(type(err), says and ": " .. text or "")
   end
+  -- Lua lists every file that it has looked for, a line each.
+  local missing = err:match "^(.-module '.-' not found):\n"
+  if missing then return missing .. " (beside the scripts, or where LUA_PATH and LUA_CPATH say)" end
   return err
 end
 
 local function start(bus, scripts)
   for _, script in ipairs(scripts) do
-    local ok, err = xpcall(script.chunk, traceback, bus)
+    local ok, err, why = xpcall(script.chunk, traceback, bus)
+    if ok and err == nil and why ~= nil then
+      ok, err = false, traceback(why)
+    end
     if not ok then
       bus:close()
       if err:find "interrupted!$" then ui.fail(ui.INTERRUPTED) end
@@ -120,21 +128,35 @@ local function start(bus, scripts)
 end
 
 -- Asks the server one question; waits for one that isn't up yet.
-local function await_server(bus, seconds, clock)
-  local deadline = clock() + seconds
+local function await_server(bus, seconds)
+  local deadline = core.monotonic() + seconds
   local said = false
-  while true do
-    local server, err = bus:server()
-    if server then return server end
-    local hopeless = not err.retryable or ui.exit_of(err) ~= ui.UNREACHABLE
-    if hopeless or clock() >= deadline then
-      bus:close()
-      ui.fail_with(err)
-    end
+  local function stop(err)
+    bus:close()
+    ui.fail_with(err)
+  end
+  local function look(err)
+    if not err.retryable or ui.exit_of(err) ~= ui.UNREACHABLE then stop(err) end
+    if core.monotonic() >= deadline then stop(err) end
     if not said then
       said = true
       ui.note("%s; waiting up to %g s for it", tostring(err), seconds)
     end
+  end
+  while true do
+    local done, server, err
+    bus:spawn(function()
+      server, err = bus:server()
+      done = true
+    end)
+    while not done do
+      bus:tick(0.05, { wait = true })
+      local ok, why = bus:state()
+      -- A connection under way is waited for as long as connecting may take.
+      if not done and not ok and why.code ~= "TIDE-DISCONNECTED" and core.monotonic() >= deadline then stop(why) end
+    end
+    if server then return end
+    look(err)
     bus:sleep(0.25)
   end
 end
@@ -148,8 +170,10 @@ function M.run(options, cli)
   add_script_folders(scripts)
   local url, is_default = cli.url(options, "memory:")
   if is_default then ui.note "no --url and no TIDEMILL_URL: running on memory:, where events end with this process" end
-  local bus = cli.open(url, options, { name = options.name or "tidemill-run", grace = options.grace })
-  await_server(bus, options.wait, os.time)
+  local bus = cli.open(url, options, {
+    name = options.name or "tidemill-run", grace = options.grace, max_payload = options.max_payload,
+  })
+  await_server(bus, options.wait)
   io.stdout:setvbuf "line"
   start(bus, scripts)
   if #bus.order == 0 and #bus.spawned == 0 then

@@ -16,8 +16,8 @@ local LOOK = 0.25 -- seconds between two looks at whether anybody still reads th
 function M.define(command, cli)
   command:argument("topic", "The topic.")
   cli.add_url(command)
-  command:option("-n --count", "How many (default 10; with --follow, 0 shows only what is new)."):argname("N")
-    :convert(cli.number(0, 1e9, true))
+  cli.add_number(command, "-n --count", "How many (default 10; with --follow, 0 shows only what is new).", "N",
+    0, 1e9, true)
   command:flag("-f --follow", "Go on with what comes, until interrupted.")
   command:option("--from", "Begin at that stream id instead of the end."):argname "ID"
   command:option("--type", "Only these: a type, a pattern such as pull_request.*, or *."):argname "PATTERN"

@@ -27,6 +27,7 @@ local UNREACHABLE = {
   ["TIDE-CONNECT"] = true, ["TIDE-DISCONNECTED"] = true, ["TIDE-TIMEOUT"] = true, ["TIDE-TLS"] = true,
   ["TIDE-NOAUTH"] = true, ["TIDE-NOPERM"] = true, ["TIDE-LOADING"] = true, ["TIDE-MAXCLIENTS"] = true,
   ["TIDE-PROTOCOL"] = true, ["TIDE-FOREIGN"] = true, ["TIDE-CORRUPT"] = true, ["TIDE-IO"] = true,
+  ["TIDE-READONLY"] = true,
 }
 
 --- The exit code that an error of the library stands for.
@@ -38,9 +39,14 @@ function M.exit_of(err)
 end
 
 --- Fails with an error of the library.
-function M.fail_with(err, what)
+---@param err tidemill.Error
+---@param what? string  put in front
+---@param hint? string  put behind, in brackets
+function M.fail_with(err, what, hint)
   local text = tostring(err)
-  M.fail(M.exit_of(err), what and (what .. ": " .. text) or text)
+  if what then text = what .. ": " .. text end
+  if hint then text = ("%s (%s)"):format(text, hint) end
+  M.fail(M.exit_of(err), text)
 end
 
 -- ---- text from the world ----
@@ -149,6 +155,14 @@ function M.is_tty(descriptor)
   return tty[descriptor]
 end
 
+--- Columns that there is room for: at most `most`, fewer when COLUMNS says so, never fewer than 40.
+---@param most integer
+---@return integer
+function M.width(most)
+  local columns = tonumber((os.getenv "COLUMNS" or ""):match "^%d+$") or most
+  return math.max(40, math.min(most, columns))
+end
+
 local COLORS = { red = 31, green = 32, yellow = 33, blue = 34, dim = 2, bold = 1 }
 
 --- `text` in a colour, when stdout is a terminal that wants colours.
@@ -231,6 +245,34 @@ end
 
 local shown = false
 
+-- Columns of the terminal that is standard error.
+local function terminal_width()
+  local pipe = io.popen "stty size <&2 2>/dev/null"
+  local rows, columns = pipe:read("*n", "*n")
+  pipe:close()
+  return rows and columns and columns > 0 and columns or tonumber(os.getenv "COLUMNS") or 80
+end
+
+--- A progress line that fits: with its bar, without it, or cut, so that it can be written over.
+---@param label string
+---@param done integer
+---@param total? integer
+---@param rate number  per second
+---@param width integer  columns of the terminal
+function M.progress_line(label, done, total, rate, width)
+  local line
+  if total and total > 0 then
+    local share = math.min(done / total, 1)
+    local filled = math.floor(share * 24)
+    local numbers = ("%3d %% %d of %d, %.0f/s"):format(math.floor(share * 100), done, total, rate)
+    line = ("%s [%s%s] %s"):format(label, ("#"):rep(filled), ("."):rep(24 - filled), numbers)
+    if #line >= width then line = label .. " " .. numbers end
+  else
+    line = ("%s %d, %.0f/s"):format(label, done, rate)
+  end
+  return line:sub(1, width - 1)
+end
+
 --- A progress bar on stderr when that is a terminal, else nothing. Call with what is done so far.
 ---@param label string
 ---@param total? integer nil when it isn't known
@@ -238,21 +280,13 @@ local shown = false
 function M.progress(label, total, clock)
   if not M.is_tty(2) or os.getenv "TERM" == "dumb" then return function() end end
   clock = clock or os.time
-  local began, last = clock(), nil
+  local began, last, width = clock(), nil, nil
   return function(done, final)
     local now = clock()
     if not final and last == now and done ~= total then return end
     last = now
-    local rate = done / math.max(now - began, 1)
-    local line
-    if total and total > 0 then
-      local share = math.min(done / total, 1)
-      local filled = math.floor(share * 24)
-      line = ("%s [%s%s] %3d %% %d of %d, %.0f/s"):format(
-        label, ("#"):rep(filled), ("."):rep(24 - filled), math.floor(share * 100), done, total, rate)
-    else
-      line = ("%s %d, %.0f/s"):format(label, done, rate)
-    end
+    width = width or terminal_width()
+    local line = M.progress_line(label, done, total, done / math.max(now - began, 1), width)
     io.stderr:write("\r", line, "\27[K")
     shown = true
     if final then M.clear_progress() end

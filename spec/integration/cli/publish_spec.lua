@@ -34,13 +34,34 @@ commands.each_target(function(target)
       assert.equal("spec", event.metadata.issuer)
     end)
 
+    it("takes what --max-payload allows, and names the option when there is more", function()
+      local path = shell.write_file(dir .. "/large", ("x"):rep(1048577))
+      local words = { "publish", "large", "A", "@" .. path, "--content-type", "text/plain" }
+      local result = run(words)
+      assert.equal(1, result.code)
+      assert_one_line(result)
+      assert.truthy(result.err:find("the limit is 1048576 (option max_payload)", 1, true), result.err)
+      words[#words + 1] = "--max-payload"
+      words[#words + 1] = "1048577"
+      result = run(words)
+      assert.equal(0, result.code, result.err)
+    end)
+
+    it("names the expected version and the one that is there", function()
+      assert.equal(0, run({ "publish", "versions", "A", "--expected", "no_stream" }).code)
+      local result = run { "publish", "versions", "A", "--expected", "7" }
+      assert.equal(1, result.code)
+      assert_one_line(result)
+      assert.truthy(result.err:find("TIDE-CONFLICT: versions is at version 1, expected was 7", 1, true), result.err)
+    end)
+
     local refused = {
       { "an empty type", { "publish", "orders", "" }, "type is empty" },
       { "a type of 64 KiB", { "publish", "orders", ("x"):rep(65536) }, "longer than 512 bytes" },
       { "a type with a line end", { "publish", "orders", "a\nb" }, "control character" },
       { "an empty id", { "publish", "orders", "A", "--id", "" }, "id is empty" },
       { "metadata named as an own field", { "publish", "orders", "A", "--meta", "event_id=x" }, "event's own field" },
-      { "a delay and a time", { "publish", "orders", "A", "--delay", "1", "--at", "5" }, "exclude" },
+      { "a delay and a time", { "publish", "orders", "A", "--delay", "1", "--at", "5" }, "can't be combined" },
       { "a delayed append", { "publish", "orders", "A", "--expected", "1", "--delay", "1" }, "delay" },
     }
     for _, case in ipairs(refused) do

@@ -66,6 +66,9 @@ describe("tidemill run", function()
     { "error({})", "error({})", "an error that is a table" },
     { "an error whose __tostring fails", "error(setmetatable({}, { __tostring = function() error 'x' end }))",
       "an error that is a table" },
+    { "a module that isn't there", "require 'none.such'",
+      ":1: module 'none.such' not found (beside the scripts, or where LUA_PATH and LUA_CPATH say)" },
+    { "a failure that it returns", "return nil, 'no config'", ": no config" },
     { "an unknown option", "local bus = ...\nbus:topic('t', { max_lenn = 1 })", "max_len" },
     { "an empty type", "local bus = ...\nbus:topic('t'):on('', function() end)", "" },
   }

@@ -71,6 +71,15 @@ describe("the command's usage", function()
     { "B3 metadata without a value", { "publish", "orders", "A", "--meta", "oops" }, "--meta wants K=V" },
     { "B3 an expected version that is none", { "publish", "orders", "A", "--expected", "now" }, "--expected wants" },
     { "B3 an id that is none", { "tail", "orders", "--from", "yesterday" }, "--from wants a stream id" },
+    { "B3 a count out of range", { "publish", "orders", "A", "--count", "0" },
+      "--count: 0 is not between 1 and 1000000000;" },
+    { "B3 a time out of range", { "publish", "orders", "A", "--at", "0" }, "--at: 0 is not between" },
+    { "B3 a negative value of an option", { "publish", "orders", "A", "--delay", "-1" }, "--delay can't be negative" },
+    { "B3 a delayed event at an expected version", { "publish", "orders", "A", "--expected", "1", "--delay", "3" },
+      "--delay can't be combined with --expected" },
+    { "B3 two times", { "publish", "orders", "A", "--at", "5", "--delay", "3" }, "can't be combined with --at" },
+    { "B3 a file without a name", { "publish", "orders", "A", "@" }, "@ without a file's name" },
+    { "B2 an engine of the future", { "info", "t", "--url", "nats://h" }, "not supported yet" },
     { "B3 options that exclude each other", { "publish", "orders", "A", "1", "--file", "x" }, "can't be combined" },
   }
   for _, slip in ipairs(slips) do
@@ -142,6 +151,17 @@ describe("the command's usage", function()
     end
   end)
 
+  it("keeps to COLUMNS where that is less than it would take", function()
+    for _, name in ipairs { "publish", "tail", "doctor", "migrate" } do
+      local wide = 0
+      for line in cli.run({ name, "--help" }, { env = { COLUMNS = "50" } }).out:gmatch "[^\n]+" do
+        if not line:find "%S%S%S%S%S%S%S%S%S%S%S%S%S%S%S%S" then wide = math.max(wide, #line) end -- a URL stays whole
+      end
+      assert.is_true(wide > 30 and wide <= 50, wide)
+    end
+    assert.equal(cli.run({ "tail", "--help" }).out, cli.run({ "tail", "--help" }, { env = { COLUMNS = "wide" } }).out)
+  end)
+
   it("has colours and a progress bar on a terminal only, and none of them with NO_COLOR", function()
     assert.is_nil(cli.run({ "doctor", "--url", "memory:" }).out:find "\27")
     if shell.run("command -v script").code ~= 0 then
@@ -191,6 +211,34 @@ describe("URLs at the command (B2)", function()
     assert_one_line(result)
     assert.truthy(result.err:find "127%.0%.0%.1:1")
     assert.is_nil(result.err:find "canary")
+  end)
+
+  it("says at once that something else answers there", function()
+    if shell.run("command -v perl").code ~= 0 then
+      pending "perl is not installed"
+      return
+    end
+    local http = shell.spawn { "perl", "-MIO::Socket::INET", "-e", [[
+      $| = 1;
+      my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1") or die;
+      print $listener->sockport, "\n";
+      while (my $client = $listener->accept) {
+        sysread $client, my $request, 4096;
+        print $client "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+        close $client;
+      }
+    ]] }
+    local port = assert(http:wait_for "^(%d+)\n")
+    for _, words in ipairs { { "info", "t" }, { "publish", "t", "A" }, { "tail", "t" }, { "doctor" } } do
+      words[#words + 1] = "--url"
+      words[#words + 1] = "redis://127.0.0.1:" .. port
+      local result = cli.run(words, { timeout = 30 })
+      assert.equal(3, result.code, result.err)
+      assert_one_line(result)
+      assert.truthy(result.err:find("TIDE-PROTOCOL: redis://127.0.0.1:" .. port, 1, true), result.err)
+      assert.truthy(result.err:find("(is this a Redis or Valkey server?)", 1, true), result.err)
+    end
+    http:kill()
   end)
 
   it("never makes a file only to look into it", function()

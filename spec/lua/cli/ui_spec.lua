@@ -38,9 +38,23 @@ describe("text from the world, on a terminal", function()
   end)
 end)
 
+describe("a progress line", function()
+  it("is never as wide as the terminal, so that the next one can be written over it", function()
+    for width = 10, 100 do
+      for _, total in ipairs { 0, 5, 123456789 } do
+        assert.is_true(#ui.progress_line("publishing", 123456, total, 1e6, width) < width)
+      end
+    end
+    local line = ui.progress_line("publishing", 50, 100, 25, 80)
+    assert.equal("publishing [############............]  50 % 50 of 100, 25/s", line)
+    assert.equal("publishing  50 % 50 of 100, 25/s", ui.progress_line("publishing", 50, 100, 25, 40))
+  end)
+end)
+
 describe("exit codes", function()
   it("tell a server out of reach from a refusal", function()
-    for _, code in ipairs { "CONNECT", "TIMEOUT", "TLS", "NOAUTH", "NOPERM", "LOADING", "CORRUPT", "FOREIGN" } do
+    for _, code in ipairs { "CONNECT", "TIMEOUT", "TLS", "NOAUTH", "NOPERM", "LOADING", "CORRUPT", "FOREIGN",
+      "READONLY" } do
       assert.equal(3, ui.exit_of { code = "TIDE-" .. code }, code)
     end
     for _, code in ipairs { "CONFLICT", "WRONGTYPE", "LIMIT", "OOM" } do
