@@ -208,6 +208,14 @@ static bool is_refusal(redis_link *link, greeting_step step, tide_str text, tide
         return true;
     default: break;
     }
+    if (step == STEP_SELECT && status == TIDE_NOPERM && redis_denies_database(text)) {
+        const char *user = broker->user.len > 0 ? broker->user.data : "default";
+        tide_error_set(
+            why, status,
+            "%s: user \"%s\" may not use database %lld; mend it by: ACL SETUSER %s db=%lld",
+            broker->place, user, (long long)broker->db, user, (long long)broker->db);
+        return true;
+    }
     if (step == STEP_SELECT) {
         tide_error_set(why, status, "%s: SELECT %lld: %.*s", broker->place, (long long)broker->db,
                        (int)text.len, text.data);

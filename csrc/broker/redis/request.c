@@ -124,11 +124,25 @@ bool redis_script_again(redis_link *link, const redis_request *request) {
 
 /* ---- how requests end ---- */
 
+bool redis_denies_database(tide_str text) {
+    const tide_str words = TIDE_STR("access database");
+    for (size_t i = 0; i + words.len <= text.len; i++) {
+        if (memcmp(text.data + i, words.data, words.len) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void fail_by_server(redis_op *op, tide_status status, tide_str text) {
     if (op->status != TIDE_OK)
         return;
     redis_broker *broker = op->link->broker;
-    if (status == TIDE_NOPERM) {
+    if (status == TIDE_NOPERM && redis_denies_database(text)) {
+        const char *user = broker->user.len > 0 ? broker->user.data : "default";
+        redis_op_fail(op, status,
+                      "user \"%s\" may not use database %lld; mend it by: ACL SETUSER %s db=%lld",
+                      user, (long long)broker->db, user, (long long)broker->db);
+    } else if (status == TIDE_NOPERM) {
         const char *user = broker->user.len > 0 ? broker->user.data : "default";
         char derived[REDIS_SUBJECT_MAX + 8] = " ~";
         size_t len = 0;

@@ -83,7 +83,8 @@ local function check_version(fields, add)
   if valkey and is_before(version, "8.0.6")
     or valkey and not is_before(version, "8.1") and is_before(version, "8.1.4") then
     add("warn", "security", ("Valkey %s lacks the fixes of its Lua engine CVE-2025-49844, CVE-2025-46817, "
-      .. "CVE-2025-46818, CVE-2025-46819"):format(version), "upgrade to Valkey 8.0.6, 8.1.4 or later")
+      .. "CVE-2025-46818, CVE-2025-46819, unless your distribution has brought them back"):format(version),
+      "upgrade to Valkey 8.0.6, 8.1.4 or later")
   end
   local fixed = { { "6.2", "6.2.20" }, { "7.2", "7.2.11" }, { "7.4", "7.4.6" }, { "8.0", "8.0.4" }, { "8.2", "8.2.2" } }
   if not valkey then
@@ -253,8 +254,21 @@ local function refusals(streams, topic)
   return lacks, patterns
 end
 
+-- The database that this user may not use at all (Valkey from 9.1 has such a rule), as the core's advice names it: then
+-- no rule of commands or keys would help, and every probe would be refused.
+local function closed_database(streams, topic)
+  local _, err = streams:command("XLEN", topic)
+  return type(err) == "table" and err.code == "TIDE-NOPERM" and err.message:match "ACL SETUSER %S+ db=(%d+)$"
+end
+
 local function check_permissions(streams, topics, role, user, add)
   local listed = #topics > 0 and topics or { "tidemill-doctor" }
+  local closed = closed_database(streams, listed[1])
+  if closed then
+    add("error", "permissions", ("user %s may not use database %s"):format(ui.escape(user, 80), closed),
+      ("ACL SETUSER %s db=%s"):format(user, closed))
+    return
+  end
   local lacks, keys = {}, {}
   for _, topic in ipairs(listed) do
     local missing, patterns = refusals(streams, topic)

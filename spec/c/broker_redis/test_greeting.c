@@ -89,6 +89,18 @@ static void without_memory_for_a_password_the_old_one_stays_F18(void **state) {
     assert_int_equal(failing_allocator_live_bytes(&memory), 0);
 }
 
+/* Valkey from 9.1 lets a user into some databases only. */
+static void names_the_rule_for_a_database_that_a_user_may_not_use_F18(void **state) {
+    rig *r = *state;
+    rig_open(r, 0);
+    rig_feed(r, 0, "+OK\r\n-NOPERM No permissions to access database\r\n");
+    tide_error error;
+    assert_int_equal(r->broker->vtable->state(r->broker, &error), TIDE_NOPERM);
+    assert_non_null(strstr(error.message, "user \"bob\" may not use database 3"));
+    assert_non_null(strstr(error.message, "ACL SETUSER bob db=3"));
+    assert_null(strstr(error.message, "canary"));
+}
+
 static void after_a_refusal_the_next_greeting_feels_its_way_F34(void **state) {
     rig *r = *state;
     for (int attempt = 0; attempt < 3; attempt++) {
@@ -157,6 +169,8 @@ int main(void) {
         STARTED(a_password_that_is_handed_in_is_said_from_the_next_connection_on_F18,
                 "redis://bob@h?password_file=/x"),
         cmocka_unit_test(without_memory_for_a_password_the_old_one_stays_F18),
+        STARTED(names_the_rule_for_a_database_that_a_user_may_not_use_F18,
+                "redis://bob:canary@h/3"),
         STARTED(after_a_refusal_the_next_greeting_feels_its_way_F34, "redis://bob:pw@h"),
         STARTED(a_loading_server_is_tried_again_and_nothing_fails, "redis://h"),
         cmocka_unit_test(greeting_split_at_every_byte),

@@ -353,6 +353,21 @@ static void names_the_rule_that_a_user_lacks(void **state) {
     assert_string_equal(done.error.server, "NOPERM");
 }
 
+/* Valkey from 9.1 lets a user into some databases only: another rule of commands and keys wouldn't mend that. */
+static void names_the_database_that_a_user_lacks(void **state) {
+    rig *r = *state;
+    rig_open(r, 0);
+    rig_feed(r, 0, "+OK\r\n" GREETING_REPLIES);
+    tide_op op = recover_op(1, "s", "c", 500);
+    rig_ask(r, 0, &op);
+    rig_feed(r, 0, "-NOPERM No permissions to access database\r\n");
+    tide_completion done;
+    rig_expect(r, &done, 1, TIDE_NOPERM);
+    assert_string_equal(done.error.message,
+                        "user \"bob\" may not use database 0; mend it by: ACL SETUSER bob db=0");
+    assert_string_equal(done.error.server, "NOPERM");
+}
+
 /* ---- what is refused ---- */
 
 static tide_status submit(rig *r, const tide_op *op) {
@@ -410,6 +425,7 @@ int main(void) {
         CONNECTED(a_publish_whose_reply_is_odd_is_unknown),
         cmocka_unit_test(replies_split_at_every_byte),
         STARTED(names_the_rule_that_a_user_lacks, "redis://bob:pw@h"),
+        STARTED(names_the_database_that_a_user_lacks, "redis://bob:pw@h"),
         CONNECTED(refuses_what_cannot_be_sent),
         STARTED(a_queue_has_its_bound_and_times_out_in_linear_time, "redis://h"),
     };

@@ -5,6 +5,7 @@ local cli = require "spec.support.cli"
 local commands = require "spec.support.commands"
 local server = require "spec.support.server"
 local shell = require "spec.support.shell"
+local is_before = require "tidemill.cli.doctor".is_before
 
 local script = commands.script
 
@@ -154,6 +155,29 @@ for _, kind in ipairs(server.kinds()) do
       result = cli.run { "doctor", "--url", live.url }
       assert.truthy(result.out:find("about a second", 1, true), result.out)
     end)
+
+    -- Only Valkey has the rule, from 9.1 on; every command with a key is refused, whatever the other rules say.
+    if kind == "valkey" and not is_before(server.version(kind), "9.1") then
+      it("F18 names the database that a user may not use, and that rule is enough", function()
+        live = server.start(kind, { acl = "user default on nopass ~* &* +@all\nuser worker on >pw ~* &* +@all db=1\n" })
+        local url = live:url_for("worker", "pw")
+        local refused = cli.run { "publish", "orders", "A", "1", "--url", url }
+        assert.equal(3, refused.code, refused.err)
+        assert.truthy(refused.err:find("mend it by: ACL SETUSER worker db=0", 1, true), refused.err)
+        refused = cli.run { "publish", "orders", "A", "1", "--url", url .. "/2" }
+        assert.equal(3, refused.code, refused.err)
+        assert.truthy(refused.err:find("mend it by: ACL SETUSER worker db=2", 1, true), refused.err)
+        local report = cli.run { "doctor", "orders", "--json", "--url", url }
+        assert.equal(1, report.code, report.err)
+        local fixes = {}
+        for _, finding in ipairs(cjson.decode(report.out).findings) do
+          if finding.check == "permissions" then fixes[#fixes + 1] = finding.fix end
+        end
+        assert.same({ "ACL SETUSER worker db=0" }, fixes)
+        assert.equal("OK", live:cli("ACL", "SETUSER", "worker", "db=0"))
+        assert.equal(0, cli.run({ "doctor", "orders", "--url", url }).code)
+      end)
+    end
 
     it("F18 looks at the password file: is it there, who may read it, is it one line", function()
       live = server.start(kind, { requirepass = "secret-canary" })
