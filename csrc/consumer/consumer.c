@@ -478,8 +478,8 @@ void tide__consumer_check(const tide_consumer *consumer) {
     TIDE_ASSERT(suspected == consumer->marking);
     if (consumer->crew->alone == consumer) {
         const tide_slot *s = &ledger->slots[consumer->alone_slot];
-        TIDE_ASSERT(s->alone && (s->state == TIDE_SLOT_SUSPECT || s->state == TIDE_SLOT_MARKING ||
-                                 s->state == TIDE_SLOT_READY || s->state == TIDE_SLOT_RUNNING));
+        TIDE_ASSERT(s->alone && s->state != TIDE_SLOT_FREE && s->state != TIDE_SLOT_WAITING &&
+                    s->state != TIDE_SLOT_LIMBO);
     }
     switch (consumer->state) {
     case TIDE_CONSUMER_STOPPED:

@@ -228,14 +228,14 @@ void tide__suspect_pump(tide_consumer *consumer, int64_t now_us);
 int64_t tide__suspect_deadline_us(const tide_consumer *consumer);
 /* While crew->alone: the slot that may be handed out, or TIDE_SLOT_NONE. */
 uint32_t tide__suspect_alone_next(tide_consumer *consumer, int64_t now_us);
-void tide__suspect_end(tide_consumer *consumer, uint32_t slot);
+void tide__suspect_end(tide_consumer *consumer, uint32_t slot, bool confirmed);
 /* Out of its crew. */
 void tide__suspect_leave(tide_consumer *consumer);
-/* The slot has ended, in whatever way, and isn't one of those any more. */
-static inline void tide__unsuspect(tide_consumer *consumer, uint32_t slot) {
+/* The slot has ended, in whatever way: `confirmed`, or about to be settled, which the others wait for when it was alone. */
+static inline void tide__unsuspect(tide_consumer *consumer, uint32_t slot, bool confirmed) {
     const tide_slot *s = &consumer->ledger.slots[slot];
     if (s->suspected || s->alone)
-        tide__suspect_end(consumer, slot);
+        tide__suspect_end(consumer, slot, confirmed);
 }
 
 /* ---- settlement.c ---- */

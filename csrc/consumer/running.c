@@ -96,7 +96,7 @@ static void retry_later(tide_consumer *consumer, uint32_t slot, int64_t delay_ms
     }
     if (s->alone) /* its last attempt by the crash limit was counted twice; this policy has more of them */
         s->attempt_base = (int32_t)tide__carried_attempts(&s->entry);
-    tide__unsuspect(consumer, slot);
+    tide__unsuspect(consumer, slot, true);
     s->attempt++;
     tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_WAITING);
     tide__ledger_detach(&consumer->ledger, slot);

@@ -43,7 +43,7 @@ void tide__settle_want(tide_consumer *consumer, uint32_t slot, tide_settle_kind 
 void tide__settle_finish(tide_consumer *consumer, uint32_t slot, tide_settle_kind verb,
                          int64_t now_us) {
     tide_slot *s = &consumer->ledger.slots[slot];
-    tide__unsuspect(consumer, slot);
+    tide__unsuspect(consumer, slot, false);
     tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SETTLING);
     if (verb == TIDE_SETTLE_ACK || verb == TIDE_SETTLE_RELEASE)
         tide__ledger_drop_entry(&consumer->ledger, slot);
@@ -71,7 +71,7 @@ void tide__settle_release(tide_consumer *consumer, uint32_t slot, int64_t now_us
 
 void tide__settle_drop(tide_consumer *consumer, uint32_t slot) {
     tide_slot *s = &consumer->ledger.slots[slot];
-    tide__unsuspect(consumer, slot);
+    tide__unsuspect(consumer, slot, true);
     if (s->queued == TIDE_QUEUE_SENT) {
         s->verb = TIDE_VERB_NONE;
         tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SETTLING);
@@ -271,7 +271,7 @@ static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind v
         if (!found) { /* settled or claimed by somebody else in the meantime */
             if (s->state != TIDE_SLOT_SETTLING)
                 consumer->stats.lost_lease++;
-            tide__unsuspect(consumer, slot);
+            tide__unsuspect(consumer, slot, true);
             tide__ledger_free(ledger, slot);
             return;
         }
@@ -280,6 +280,7 @@ static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind v
             tide__ledger_move(ledger, slot, TIDE_SLOT_READY);
         return;
     }
+    tide__unsuspect(consumer, slot, true);
     if (verb != TIDE_SETTLE_ACK || s->ran)
         count_done(consumer, verb);
     if (may_come_again(consumer)) {

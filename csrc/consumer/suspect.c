@@ -13,7 +13,8 @@
  * SUSPECT: its delivery here isn't counted until it is about to run, and then
  *   - after a single death (and with attempts left after this one) as one of a few, for each count costs a round trip;
  *   - else alone: nothing else begins in any consumer of this engine (tide_crew), what runs already is waited for, then
- *     it is counted and runs. Neither wait nor run holds the others up for longer than a lease.
+ *     it is counted and runs, until its settlement is confirmed. Neither wait nor run holds the others up for longer than
+ *     a lease.
  * The last attempt runs alone in any case: when a process died in it beside others (a retry after failures, a first
  * delivery with max = 1, or of a copy that a delay moved), it is made once more, alone. A last attempt that runs alone is
  * counted as max + 1, which tells the two apart. Beyond that count an event is a dead letter.
@@ -32,8 +33,8 @@
  *
  * Invariants (tide__consumer_check):
  *   1. suspected slots are MARKING or READY, and `marking` is their number.
- *   2. crew->alone is this consumer exactly while its slot `alone_slot` (SUSPECT, MARKING, READY or RUNNING) has others
- *      wait; that slot is `alone`.
+ *   2. crew->alone is this consumer exactly while its slot `alone_slot` (SUSPECT, MARKING, READY, RUNNING or SETTLING)
+ *      has others wait; that slot is `alone`.
  */
 #include "base/text.h"
 #include "consumer/internal.h"
@@ -90,6 +91,7 @@ void tide__suspect_admit(tide_consumer *consumer, uint32_t slot, uint32_t counte
     tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_SUSPECT);
     tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, tide__slot_count(s, s->attempt) - 1,
                       now_us);
+    consumer->settle_now = true;
 }
 
 /* ---- alone ---- */
@@ -183,12 +185,16 @@ uint32_t tide__suspect_alone_next(tide_consumer *consumer, int64_t now_us) {
     return consumer->alone_slot;
 }
 
-void tide__suspect_end(tide_consumer *consumer, uint32_t slot) {
+void tide__suspect_end(tide_consumer *consumer, uint32_t slot, bool confirmed) {
     tide_slot *s = &consumer->ledger.slots[slot];
     consumer->marking -= s->suspected;
     s->suspected = false;
     if (!s->alone)
         return;
+    if (!confirmed) {
+        consumer->settle_now = true;
+        return;
+    }
     s->alone = false;
     if (consumer->crew->alone == consumer && consumer->alone_slot == slot)
         consumer->crew->alone = NULL;

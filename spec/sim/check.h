@@ -18,7 +18,7 @@
  *   order                      without what shakes a process and with one at a time, first runs come in the order of ids
  *   early                      a run that was put off doesn't begin before its time
  *   written once               no event is in the stream twice, whatever happened to its publisher; nor a dead letter
- *   dead without need          what is dead-lettered was rejected or has had its attempts
+ *   dead without need          what is dead-lettered was rejected or has had its attempts; never for what its neighbours did
  *   attempts                   an attempt's number is one more than the runs before it that count, and than the deaths of
  *                              processes that had it; it never passes the limit
  */
@@ -61,6 +61,7 @@ typedef struct check_event {
     int64_t not_before_us; /* … and not before then */
     /* who has it */
     bool handed;
+    sim_handing how;
     tide_id id; /* of its entry */
     uint32_t holder_node, holder_life;
     int64_t handed_us;
@@ -73,6 +74,7 @@ typedef struct check_event {
     uint32_t
         deaths; /* times that it was handed to another process than before, not having been given back */
     uint32_t held_by_life[CHECK_NODES_MAX]; /* of each node, the last life that had it */
+    bool taken_in_vain;                     /* a process died just when it had taken it over */
     bool bounced; /* it came back to a process that had it before: what that one counted counts */
     bool isnt_countable; /* its counts went with the group */
     uint32_t in_stream;
@@ -112,6 +114,8 @@ typedef struct check_handing {
 void check_fail(check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool check_failed(const check *c);
 void check_handed(check *c, uint32_t index, const check_handing *handing, int64_t now_us);
+/* A process dies; what it took over from a dead one within so many us can't have been put right. */
+void check_died(check *c, uint32_t node, uint32_t life, int64_t within_us, int64_t now_us);
 /* A run begins. */
 void check_run(check *c, uint32_t index, const tide_event *event, uint32_t node, uint32_t life,
                int64_t now_us);

@@ -86,7 +86,7 @@ static void draw_plans(world *w) {
             plan = sim__chance(w, 25) ? PLAN_MIXED : (check_plan)sim__draw(w, PLAN_COUNT);
         c->events[i].plan = plan;
     }
-    for (int i = 0; w->killers && i < 2; i++)
+    for (int i = 0; w->killers && i < 3; i++)
         c->events[sim__draw(w, c->count)].plan = PLAN_KILL;
 }
 
@@ -113,6 +113,11 @@ void sim__draw_world(world *w) {
     w->killers = sim__chance(w, 12) && (w->fault_mask >> FAULT_TRIM) == 0;
     if (w->killers && sim__chance(w, 50))
         w->fault_mask = 0;
+    if (w->killers &&
+        sim__chance(w, 50)) { /* where a death that is a neighbour's fault weighs most */
+        options.retry.attempts_max = 1 + (uint32_t)sim__draw(w, 3);
+        w->concurrency = 3 + (uint32_t)sim__draw(w, 4);
+    }
     if (w->options.bug == SIM_BUG_ACK_BEFORE_HANDLER || w->options.bug == SIM_BUG_DROP_PENDING_PAGE)
         w->fault_mask |= 1u << FAULT_CRASH;
     w->consumer = options;

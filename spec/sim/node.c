@@ -82,6 +82,8 @@ void sim__node_start(world *w, uint32_t index) {
 /* The process ends: what it hadn't sent is gone, and so are its connections. */
 static void node_end(world *w, uint32_t index) {
     node *n = &w->nodes[index];
+    /* To the process, and back to put the count right. */
+    check_died(&w->check, index, n->life, 4 * w->latency_us + 2000, w->now_us);
     for (uint32_t i = 0; i < n->running_count; i++)
         w->check.events[n->running[i].index].run_going = false;
     n->running_count = 0;
