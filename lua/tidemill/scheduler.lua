@@ -204,12 +204,8 @@ function methods:complete()
   end
 end
 
---- One turn of the world: polls, takes completions, wakes sleepers. `timeout` in µs, -1 for as long as it takes.
----@param timeout number
----@param turn boolean?  a turn of handlers follows, that ends with another poll, core:write or core:release
----@return true? ok
----@return tidemill.Error? err
-function methods:poll(timeout, turn)
+-- Polls no longer than to the first timer, takes completions, wakes sleepers, hands log lines on.
+local function poll_world(self, timeout, turn)
   local deadline = self.timers:first()
   if deadline then
     local left = deadline - self.core:now()
@@ -217,9 +213,6 @@ function methods:poll(timeout, turn)
     if timeout < 0 or left < timeout then
       timeout = left
     end
-  end
-  if timeout ~= 0 then
-    self:complete() -- a submit may have completed at once
   end
   if self.ready_count > self.ready_head then
     timeout = 0
@@ -235,23 +228,48 @@ function methods:poll(timeout, turn)
   return ok, err
 end
 
+--- One turn of the world: polls, takes completions, wakes sleepers. `timeout` in µs, -1 for as long as it takes.
+---@param timeout number
+---@param turn boolean?  a turn of handlers follows, that ends with another poll, core:write or core:release
+---@return true? ok
+---@return tidemill.Error? err
+function methods:poll(timeout, turn)
+  if timeout ~= 0 then
+    self:complete() -- a submit may have completed at once
+  end
+  return poll_world(self, timeout, turn)
+end
+
 local function refuse_pump(self, what)
   if self.looping then
     misuse(("tidemill: %s on a coroutine that isn't a handler's own while the loop runs; use bus:spawn"):format(what))
   end
 end
 
--- One poll for somebody who waits outside the pool. Handlers aren't run by it: only run, tick and drain do that.
+-- One poll for somebody who waits outside the pool and has taken the completions there were. Handlers aren't run by it:
+-- only run, tick and drain do that.
 local function pump(self)
+  if self.ready_count == self.ready_head then
+    return poll_world(self, -1)
+  end
   -- What is ready stays for the next run or tick; it must not keep this wait from blocking.
   local held, head, count = self.ready, self.ready_head, self.ready_count
   self.ready, self.ready_head, self.ready_count = {}, 0, 0
-  local ok, err = self:poll(-1)
+  local ok, err = poll_world(self, -1)
   for i = 1, self.ready_count do
     held[count + i] = self.ready[i]
   end
   self.ready, self.ready_head, self.ready_count = held, head, count + self.ready_count
   return ok, err
+end
+
+--- Raises where a waiting call can't wait: on a coroutine outside the pool while the loop runs. For calls that submit
+-- before they wait, so that nothing has been submitted then.
+---@param what string  the call's name, for misuse
+function methods:check_wait(what)
+  if self.looping and not self:is_inside() then
+    refuse_pump(self, what)
+  end
 end
 
 --- Waits until waiter.left is 0: yields on a pooled coroutine, pumps the loop outside one.
