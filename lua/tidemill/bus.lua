@@ -9,6 +9,7 @@ local log = require "tidemill.log"
 local loop = require "tidemill.loop"
 local names = require "tidemill.names"
 local options = require "tidemill.options"
+local receiver = require "tidemill.receiver"
 local scheduler = require "tidemill.scheduler"
 local streams = require "tidemill.streams"
 local subscription = require "tidemill.subscription"
@@ -27,6 +28,9 @@ local mt = {
   __index = methods,
   __tostring = function(self)
     return "bus " .. self.url
+  end,
+  __close = function(self)
+    self:close()
   end,
 }
 
@@ -90,6 +94,7 @@ function methods:request(where, submit)
   if self.closed then
     return nil, self:closed_error()
   end
+  self.scheduler:check_wait(where)
   local waiter = { left = 1 }
   local tag = self.scheduler:expect(waiter)
   local ok, err = submit(self.core, tag)
@@ -221,7 +226,7 @@ end
 -- in it is logged.
 ---@param fn function
 function methods:spawn(fn)
-  options.check_value("bus:spawn", "the function", fn, { "callable" })
+  options.check_value("bus:spawn", "what is to run", fn, { "callable" })
   self:check_open("bus:spawn")
   self.spawned[#self.spawned + 1] = fn
 end
@@ -250,9 +255,10 @@ function methods:run(seconds)
   return loop.run(self, seconds)
 end
 
---- Ends bus:run after the current handler. Doesn't wait.
+--- Ends bus:run, or a bus:tick under way, after the current handler: no other is started. Doesn't wait.
 function methods:stop()
   self.stopping = true
+  self.budget = 0
 end
 
 --- Handles what is ready, for at most so many seconds: no handler is started or resumed after that, and one that runs
@@ -289,5 +295,7 @@ function methods:close()
     loop.show_log(self)
   end
 end
+
+receiver.guard(methods, mt, "bus")
 
 return M

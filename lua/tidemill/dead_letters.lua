@@ -1,6 +1,7 @@
 --- Dead letters of a topic: what was given up, with the reason. Every call waits.
 local json = require "tidemill.codec.json"
 local options = require "tidemill.options"
+local receiver = require "tidemill.receiver"
 local misuse = require "tidemill.misuse"
 
 local M = {}
@@ -186,5 +187,7 @@ end
 function methods:purge()
   return self.bus.streams:xtrim(self.stream, { maxlen = 0, exact = true })
 end
+
+receiver.guard(methods, mt, "dead_letters")
 
 return M

@@ -3,6 +3,7 @@
 -- content_type, data, raw, metadata, fields, settled.
 local errors = require "tidemill.error"
 local options = require "tidemill.options"
+local receiver = require "tidemill.receiver"
 local verdict = require "tidemill.verdict"
 local misuse = require "tidemill.misuse"
 
@@ -28,6 +29,12 @@ local M = {}
 ---@field fields table<string, string>    every field as it stands in the stream; a new table each time
 ---@field settled boolean      its handler has ended
 
+local function check_event(event, where)
+  if type(event) ~= "userdata" then
+    receiver.refuse(where, event)
+  end
+end
+
 --- The fallback of an event's __index for one bus: function(event, key).
 ---@param bus tidemill.Bus
 ---@return function
@@ -40,6 +47,7 @@ function M.fallback(bus)
   ---@return true? ok
   ---@return tidemill.Error? err
   function methods.extend(event)
+    check_event(event, "event:extend")
     return bus.settle(event, verdict.EXTEND)
   end
 
@@ -52,6 +60,7 @@ function M.fallback(bus)
   ---@return table? result
   ---@return tidemill.Error? err
   function methods.publish(event, topic, new, given)
+    check_event(event, "event:publish")
     if type(new) ~= "table" then
       misuse("event:publish: an event table expected, got " .. type(new))
     end

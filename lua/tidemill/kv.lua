@@ -1,5 +1,6 @@
 --- Keys and values with a time to live, compare-and-set and counters, in a namespace: key "carts:42". Every call waits.
 local options = require "tidemill.options"
+local receiver = require "tidemill.receiver"
 local names = require "tidemill.names"
 local misuse = require "tidemill.misuse"
 
@@ -26,7 +27,7 @@ end
 
 local function text_of(where, what, value)
   if type(value) == "number" then
-    return ("%.14g"):format(value)
+    return options.number_text(value)
   elseif type(value) ~= "string" then
     misuse(("%s: the %s must be a string or a number, got %s"):format(where, what, type(value)))
   end
@@ -179,5 +180,7 @@ function methods:expire(key, ttl)
   end
   return value ~= nil
 end
+
+receiver.guard(methods, mt, "kv")
 
 return M

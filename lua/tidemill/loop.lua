@@ -62,6 +62,9 @@ local function turn(bus)
   local first = bus.first or 0
   bus.first = (first + 1) % count
   for i = 1, count do
+    if bus.stopping then
+      break
+    end
     local one = order[(first + i) % count + 1]
     bus.budget = share
     local before
@@ -73,7 +76,7 @@ local function turn(bus)
       scheduler:start(work, one)
       busy = busy or one.taken ~= before
     until one.taken == before or bus.budget <= 0
-    more = more or bus.budget <= 0
+    more = more or bus.budget <= 0 and not bus.stopping
     if bus.closed or bus.deadline and bus.core:now() >= bus.deadline then
       return busy, true
     end
@@ -269,7 +272,7 @@ local function tick(bus, seconds, wait)
       return true
     end
     local left = deadline - handle:now()
-    if left <= 0 then
+    if left <= 0 or bus.stopping then
       handle:write()
       return true
     end
@@ -297,6 +300,7 @@ function M.tick(bus, seconds, given)
   if not ok then
     return nil, err
   end
+  bus.stopping = false
   return guard(bus, tick, seconds, checked.wait)
 end
 

@@ -194,6 +194,24 @@ function M.check(where, given, rules)
   return checked
 end
 
+--- A number as text that gives the same number again, as short as that goes.
+---@param number number
+---@return string
+function M.number_text(number)
+  local text
+  for digits = 14, 17 do
+    text = ("%." .. digits .. "g"):format(number)
+    if tonumber(text) == number then
+      break
+    end
+  end
+  -- Whole numbers without an exponent, as far as integers of 64 bits go.
+  if number % 1 == 0 and number >= -2 ^ 63 and number < 2 ^ 63 and (text:find("e", 1, true) or #text > 14) then
+    text = ("%d"):format(number)
+  end
+  return text
+end
+
 --- Seconds as whole milliseconds.
 ---@param seconds number?
 ---@return integer?

@@ -106,6 +106,9 @@ function M.publish(self, event, given, where)
     end
   end
   local waiter = scheduler:waiter()
+  if not waiter[2] then
+    scheduler:check_wait(where)
+  end
   local tag = scheduler.tag + 1
   scheduler.tag = tag
   local ok, result, err = pcall(core.publish_one, core, tag, self.name, event, all)
@@ -137,6 +140,10 @@ function M.publish_batch(self, events, given, where)
   end
   local all = with_options(self, given, where)
   local total, results = #events, {}
+  if total == 0 and next(events) ~= nil then
+    misuse(where .. ": a list of events expected, got a table without elements (one event? { event } is a list)")
+  end
+  scheduler:check_wait(where)
   local refused
   if bus.new_id or bus.json then
     events = prepare_all(bus, events, results)
@@ -215,6 +222,7 @@ function M.append(self, events, given, where)
       misuse(where .. ": an appended event can't have delay, at, dedupe or version")
     end
   end
+  scheduler:check_wait(where)
   local refused = {}
   events = prepare_all(bus, events, refused)
   local _, bad = next(refused)

@@ -17,6 +17,11 @@ local rules = {
   classes = { "table" },
 }
 
+local class_rules = {}
+for name, rule in pairs(rules) do
+  class_rules[name] = name ~= "classes" and rule or nil
+end
+
 local function policy(checked)
   return core.policy {
     kind = kinds[checked.backoff],
@@ -53,8 +58,8 @@ function M.policies(where, given)
   if checked.classes then
     classes = {}
     for class, table_of in pairs(checked.classes) do
-      local one = options.check(("%s retry class %s"):format(where, tostring(class)), table_of, rules)
-      for name in pairs(rules) do
+      local one = options.check(("%s retry class %s"):format(where, tostring(class)), table_of, class_rules)
+      for name in pairs(class_rules) do
         if table_of[name] == nil then
           one[name] = checked[name]
         end

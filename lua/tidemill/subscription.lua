@@ -5,6 +5,7 @@ local describe = require("tidemill.error").describe
 local verdict = require "tidemill.verdict"
 local router = require "tidemill.router"
 local more_attempts = require("tidemill.retry").more_attempts
+local receiver = require "tidemill.receiver"
 
 local M = {}
 
@@ -15,6 +16,7 @@ local pcall, getmetatable, running = pcall, getmetatable, coroutine.running
 local verdict_mt = verdict.metatable
 local ACK, FAIL, NACK, REJECT, RELEASE = verdict.ACK, verdict.FAIL, verdict.NACK, verdict.REJECT, verdict.RELEASE
 
+local uncalled = { [verdict.nack] = "nack", [verdict.reject] = "reject", [verdict.release] = "release" }
 local unknown_verdicts = { ack = ACK, reject = REJECT, release = RELEASE }
 
 --- Makes one; it isn't started.
@@ -94,6 +96,9 @@ local function settle(self, event, route, ok, value, err)
         give(event, value.kind)
       end
       return
+    elseif type(value) == "function" and uncalled[value] then -- an acknowledgement would lose the event
+      err = ("the handler returned the function tidemill.%s; call it: tidemill.%s()"):format(uncalled[value],
+        uncalled[value])
     elseif value or err == nil then
       give(event, ACK)
       return
@@ -219,5 +224,7 @@ function handle_methods:stats()
   end
   return subscription.bus.core:stats(number)
 end
+
+receiver.guard(handle_methods, handle_mt, "handler")
 
 return M

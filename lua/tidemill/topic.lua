@@ -4,9 +4,12 @@ local publisher = require "tidemill.publisher"
 local retry = require "tidemill.retry"
 local dead_letters = require "tidemill.dead_letters"
 local names = require "tidemill.names"
+local receiver = require "tidemill.receiver"
 local misuse = require "tidemill.misuse"
 
 local M = {}
+
+local getmetatable = getmetatable
 
 ---@class tidemill.Topic
 ---@field name string
@@ -83,6 +86,9 @@ end
 ---@return { id: string, stream_id: string?, duplicate: boolean?, delayed: boolean }? result
 ---@return tidemill.Error? err TIDE-UNKNOWN and TIDE-TIMEOUT: it may be written; everything else: it is not
 function methods:publish(event, given)
+  if getmetatable(self) ~= mt then
+    receiver.refuse("topic:publish", self)
+  end
   return publisher.publish(self, event, given, "topic:publish")
 end
 
@@ -215,5 +221,7 @@ end
 function methods:dead_letters()
   return dead_letters.new(self.bus, self.name, self.dead_letters_name)
 end
+
+receiver.guard(methods, mt, "topic", { publish = true })
 
 return M

@@ -171,6 +171,39 @@ describe("running", function()
     assert.equal(3, got)
   end)
 
+  it("starts no other handler after stop, and goes on with them in the next run", function()
+    local got = 0
+    topic:on("*", { concurrency = 4 }, function()
+      got = got + 1
+      bus:stop()
+    end)
+    bus:topic("others"):on("*", function()
+      got = got + 1
+      bus:stop()
+    end)
+    topic:publish_batch { { type = "A" }, { type = "A" } }
+    bus:publish("others", { type = "A" })
+    for turn = 1, 3 do
+      assert.is_true(bus:run(20))
+      assert.equal(turn, got)
+    end
+  end)
+
+  it("stops in a tick too, and in that one only", function()
+    local got = 0
+    topic:on("*", function()
+      got = got + 1
+      bus:stop()
+    end)
+    topic:publish_batch { { type = "A" }, { type = "A" }, { type = "A" } }
+    local before = 0
+    world.wait(bus, function()
+      assert.is_true(got <= before + 1, got)
+      before = got
+      return got == 3
+    end)
+  end)
+
   it("takes a time, and can be repeated", function()
     local got = 0
     topic:on("*", function() got = got + 1 end)
@@ -406,5 +439,21 @@ describe("what a bus knows", function()
     assert.equal(1, info.delayed)
     misuse(bus.info, bus, "")
     bus:close()
+  end)
+end)
+
+describe("a bus of a to-be-closed variable", function()
+  it("is closed where the variable ends (Lua 5.4)", function()
+    local chunk = load [[
+      local bus = ...
+      do local closing <close> = bus end
+      return bus:state()
+    ]]
+    if not chunk then
+      return -- this Lua has no such variables
+    end
+    local ok, err = chunk(world.open())
+    assert.is_nil(ok)
+    assert.equal("TIDE-CLOSED", err.code)
   end)
 end)

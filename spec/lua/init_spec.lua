@@ -39,6 +39,13 @@ describe("the module", function()
     end
   end)
 
+  it("marks lists, and nothing else", function()
+    local ok, err = pcall(function() return tidemill.array(5) end)
+    assert.is_false(ok)
+    assert.matches("^spec/lua/init_spec.lua:%d+: tidemill.array: a table expected", err)
+    assert.is_table(tidemill.array())
+  end)
+
   it("knows its errors and its null", function()
     local _, err = tidemill.open "nonsense"
     assert.is_true(tidemill.is_error(err))

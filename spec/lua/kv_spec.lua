@@ -67,6 +67,18 @@ describe("a key-value namespace", function()
     end)))
   end)
 
+  it("keeps the digits of numbers, as values and in keys", function()
+    for _, case in ipairs { { 1, "1" }, { -7, "-7" }, { 0.1, "0.1" }, { 2 ^ 53, "9007199254740992" },
+      { 2 ^ 53 - 1, "9007199254740991" }, { 1 / 3, "0.3333333333333333" }, { 1e300, "1e+300" } } do
+      kv:set("k", case[1])
+      assert.equal(case[2], kv:get "k")
+      assert.equal(case[1], tonumber(kv:get "k"))
+    end
+    kv:set(2 ^ 53, "even")
+    kv:set(2 ^ 53 - 1, "odd")
+    assert.equal("even", kv:get(2 ^ 53))
+  end)
+
   it("refuses what is no key, value or time", function()
     for _, bad in ipairs {
       function() kv:get() end,

@@ -26,7 +26,8 @@ describe("retry options", function()
 
   it("are refused by name and value", function()
     for _, bad in ipairs { { mx = 3 }, { max = -1 }, { max = 1.5 }, { backoff = "quadratic" }, { delay = -1 },
-      { jitter = 2 }, { factor = 0 }, { classes = { x = { nope = 1 } } }, { classes = { x = 7 } }, { max = 0 / 0 } } do
+      { jitter = 2 }, { factor = 0 }, { classes = { x = { nope = 1 } } }, { classes = { x = 7 } },
+      { classes = { x = { classes = {} } } }, { max = 0 / 0 } } do
       assert.has_error(function() retry.policies("topic:on", bad, 1) end)
     end
   end)

@@ -51,6 +51,11 @@ describe("a handler", function()
     assert.matches("no stock", letter_of(function() return false, "no stock" end).error)
   end)
 
+  it("fails by a verdict that it forgot to call", function()
+    local letter = letter_of(function() return tidemill.reject end)
+    assert.matches("tidemill.reject; call it: tidemill.reject%(%)", letter.error)
+  end)
+
   it("fails with the file and line of its error", function()
     assert.matches("subscription_spec.lua:%d+: broken", letter_of(function() error "broken" end).error)
   end)
@@ -256,6 +261,13 @@ describe("a handler", function()
     topic:publish { type = "A" }
     world.wait(bus, function() return message end)
     assert.matches("use bus:spawn", message)
+    assert.equal(0, bus:info("other").length) -- refused before it was written
+    local thread = coroutine.create(function() bus:topic("other"):publish_batch { { type = "B" } } end)
+    bus:spawn(function() message = select(2, coroutine.resume(thread)) end)
+    message = nil
+    world.wait(bus, function() return message end)
+    assert.matches("topic:publish_batch on a coroutine that isn't", message)
+    assert.equal(0, bus:info("other").length)
   end)
 end)
 

@@ -131,6 +131,8 @@ describe("publishing", function()
       misuse(function() topic:publish_batch({ { type = "A" } }, { dely = 1 }) end))
     assert.matches("^spec/lua/topic_spec.lua:%d+: topic:publish_batch: a list",
       misuse(function() topic:publish_batch(7) end))
+    assert.matches("^spec/lua/topic_spec.lua:%d+: topic:publish_batch: a list .*%(one event",
+      misuse(function() topic:publish_batch { type = "A" } end))
     assert.equal(0, bus.streams:xlen "orders")
   end)
 

@@ -2,6 +2,7 @@
 -- What JSON or its readers elsewhere can't take is refused: NaN, infinities, invalid UTF-8, functions, tables that mix
 -- list elements and named keys, nesting beyond 256 levels.
 local core = require "tidemill.core"
+local misuse = require "tidemill.misuse"
 
 local M = {}
 
@@ -30,6 +31,9 @@ end
 ---@param list table?  default: a new one
 ---@return table
 function M.array(list)
+  if list ~= nil and type(list) ~= "table" then
+    misuse("tidemill.array: a table expected, got " .. type(list))
+  end
   return setmetatable(list or {}, core.array_metatable)
 end
 

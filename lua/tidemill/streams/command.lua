@@ -12,7 +12,7 @@ local M = {}
 ---@return string
 function M.text(where, what, value)
   if type(value) == "number" then
-    return value % 1 == 0 and ("%d"):format(value) or ("%.17g"):format(value)
+    return options.number_text(value)
   elseif type(value) ~= "string" then
     misuse(("streams:%s: %s must be a string, got %s"):format(where, what, type(value)))
   end

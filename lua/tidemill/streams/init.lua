@@ -3,6 +3,7 @@
 -- Every call waits. Replies of errors are nil, err.
 local options = require "tidemill.options"
 local command = require "tidemill.streams.command"
+local receiver = require "tidemill.receiver"
 local reply = require "tidemill.streams.reply"
 local misuse = require "tidemill.misuse"
 
@@ -33,6 +34,14 @@ end
 ---@return any? reply
 ---@return tidemill.Error? err
 function methods:send(args)
+  if type(args) ~= "table" or #args == 0 then
+    misuse("streams:send: a list of at least one string expected")
+  end
+  for i = 1, #args do
+    if type(args[i]) ~= "string" then
+      misuse(("streams:send: element %d must be a string, got %s"):format(i, type(args[i])))
+    end
+  end
   return command.send(self, args)
 end
 
@@ -199,5 +208,7 @@ local read_rules = {
 function methods:xread(given)
   return command.read(self, "xread", { "XREAD" }, check("xread", given, read_rules))
 end
+
+receiver.guard(methods, mt, "streams")
 
 return M

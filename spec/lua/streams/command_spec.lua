@@ -70,7 +70,8 @@ local cases = {
   { "XINFO GROUPS s", "xinfo_groups", "s" },
   { "XINFO CONSUMERS s g", "xinfo_consumers", "s", "g" },
   { "ZCARD s", "command", "ZCARD", "s" },
-  { "SET k 0.10000000000000001", "command", "SET", "k", 0.1 },
+  { "SET k 0.1", "command", "SET", "k", 0.1 },
+  { "SET k 1e+300", "command", "SET", "k", 1e300 },
   { "GET k", "send", { "GET", "k" } },
 }
 
@@ -115,6 +116,16 @@ describe("bus.streams refuses", function()
       local ok, err = pcall(bad)
       assert.is_false(ok)
       assert.matches("^spec/lua/streams/command_spec.lua:%d+: streams:x", err)
+      assert.is_nil(sent)
+    end
+  end)
+
+  it("a list of words that is none", function()
+    for _, bad in ipairs { function() streams:send() end, function() streams:send {} end,
+      function() streams:send { "XLEN", 7 } end, function() streams:send "XLEN s" end } do
+      local ok, err = pcall(bad)
+      assert.is_false(ok)
+      assert.matches("^spec/lua/streams/command_spec.lua:%d+: streams:send: ", err)
       assert.is_nil(sent)
     end
   end)
