@@ -62,6 +62,7 @@ typedef struct tide_slot {
     bool ran;                        /* handed out at least once by this consumer */
     bool suspected;                  /* was SUSPECT; MARKING or READY now */
     bool alone;                      /* runs with nothing beside it, from SUSPECT on */
+    bool unsure;                     /* its settlement may have been carried out: no answer came */
     bool released;                   /* LIMBO: given back, so a recovery may rightly bring it */
 } tide_slot;
 

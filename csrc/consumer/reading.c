@@ -258,6 +258,8 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
     for (size_t i = 0; i < count; i++) {
         const tide_entry *entry = tide_batch_entry(batch, i);
         last = entry->id;
+        if (entry->settled)
+            continue;
         whole += !entry->gone;
         uint32_t slot = tide__ledger_find(ledger, entry->id);
         if (slot != TIDE_SLOT_NONE && ledger->slots[slot].state == TIDE_SLOT_LIMBO &&

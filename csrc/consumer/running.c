@@ -83,7 +83,6 @@ bool tide_consumer_has_event(const tide_consumer *consumer) {
 
 static void retry_later(tide_consumer *consumer, uint32_t slot, int64_t delay_ms, int64_t now_us) {
     tide_slot *s = &consumer->ledger.slots[slot];
-    consumer->stats.retried++;
     if (delay_ms >= consumer->options.delay_move_ms &&
         s->entry.field_count < TIDE_BODY_FIELDS_MAX) {
         s->delay_ms = delay_ms;
@@ -97,6 +96,7 @@ static void retry_later(tide_consumer *consumer, uint32_t slot, int64_t delay_ms
     if (s->alone) /* its last attempt by the crash limit was counted twice; this policy has more of them */
         s->attempt_base = (int32_t)tide__carried_attempts(&s->entry);
     tide__unsuspect(consumer, slot, true);
+    consumer->stats.retried++;
     s->attempt++;
     tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_WAITING);
     tide__ledger_detach(&consumer->ledger, slot);

@@ -31,6 +31,7 @@ void tide__settle_want(tide_consumer *consumer, uint32_t slot, tide_settle_kind 
                        int64_t now_us) {
     tide_ledger *ledger = &consumer->ledger;
     tide_slot *s = &ledger->slots[slot];
+    s->unsure = s->unsure && s->verb == (uint8_t)verb;
     s->verb = (uint8_t)verb;
     s->mark = mark;
     if (s->queued == TIDE_QUEUE_SENT || s->queued == TIDE_QUEUE_WAITING)
@@ -239,7 +240,7 @@ static void count_done(tide_consumer *consumer, tide_settle_kind verb) {
     case TIDE_SETTLE_ACK: consumer->stats.acked++; break;
     case TIDE_SETTLE_DEAD: consumer->stats.dead++; break;
     case TIDE_SETTLE_RELEASE: consumer->stats.released++; break;
-    case TIDE_SETTLE_DELAY:
+    case TIDE_SETTLE_DELAY: consumer->stats.retried++; break;
     case TIDE_SETTLE_ATTEMPT: break;
     }
 }
@@ -281,8 +282,12 @@ static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind v
         return;
     }
     tide__unsuspect(consumer, slot, true);
-    if (verb != TIDE_SETTLE_ACK || s->ran)
+    /* What is acked unseen (it is gone, or another group's) wasn't handled; what wasn't found was somebody else's. */
+    if (verb == TIDE_SETTLE_ACK ? s->ran : found || s->unsure) {
         count_done(consumer, verb);
+    } else if (verb != TIDE_SETTLE_ACK && !s->lost && consumer->group_ready) {
+        consumer->stats.lost_lease++;
+    }
     if (may_come_again(consumer)) {
         tide__ledger_drop_entry(ledger, slot);
         s->released = verb == TIDE_SETTLE_RELEASE;
@@ -335,6 +340,7 @@ void tide__settle_completed(tide_consumer *consumer, tide_flight *flight,
             continue;
         }
         failed++;
+        s->unsure = s->unsure || status == TIDE_UNKNOWN || status == TIDE_TIMEOUT;
         own += is_its_own_trouble(sent.verb, status);
         if (failure.status == TIDE_OK) {
             failure = completion->error;

@@ -108,9 +108,7 @@ static void check_attempt(check *c, uint32_t index, const tide_event *event) {
                    c->attempts_max);
     if (e->isnt_countable)
         return;
-    /* Whatever is handled was, perhaps, acked between a claim and the question for its count. */
-    if (event->attempt + again + c->cuts < least && !c->clock_jumped && !e->bounced &&
-        e->good_runs == 0)
+    if (event->attempt + again + c->cuts < least && !c->clock_jumped && !e->bounced)
         check_fail(c, "attempts: event %u runs as attempt %u after %u runs", index, event->attempt,
                    e->counted);
     if (event->attempt > least + e->deaths)

@@ -381,7 +381,7 @@ void sim__node_turn(world *w, uint32_t index) {
         size_t budget = w->consumer.prefetch_bytes;
         size_t bytes_max = budget * 2 + 1000;
         if (w->payload_fixed)
-            bytes_max = (stats.retried == 0 ? budget * 6 / 5 : budget * 3 / 2) + EVENT_BYTES_MAX;
+            bytes_max = (stats.failed == 0 ? budget * 6 / 5 : budget * 3 / 2) + EVENT_BYTES_MAX;
         if (there && stats.bytes > bytes_max)
             check_fail(&w->check, "window: node %u holds %zu bytes, the budget is %zu", index,
                        stats.bytes, budget);

@@ -7,6 +7,10 @@
  *   fetch history   XREADGROUP … id, then XPENDING for the attempts
  *   recover         XAUTOCLAIM, then XPENDING; for entries that come as nil (Redis 6.2), a script that finds their ids
  *
+ * Between the two requests somebody may ack an entry (XACK asks nobody whose it is). XPENDING, paged to the end of the
+ * batch, has every entry that is this consumer's: one that is missing there is `settled`, and stays in the batch only so
+ * that a page of history has its last id.
+ *
  * Invariants: a batch is complete before its operation is; until then it belongs to the operation. Reading the history and
  * claiming both count a delivery at the server, so the count read afterwards includes this one.
  */
@@ -186,6 +190,8 @@ static void ask_attempts(redis_op *op, redis_link *link, const tide_id *after) {
     tide_resp_arg_literal(out, "XPENDING");
     tide_resp_arg(out, saved_stream(op));
     tide_resp_arg(out, saved_group(op));
+    for (size_t i = 0; after == NULL && i < batch->count; i++)
+        batch->entries[i].settled = true; /* until it is found there */
     if (after != NULL) {
         char text[1 + TIDE_ID_TEXT_MAX] = "(";
         tide_resp_arg(out, (tide_str){text, 1 + tide_id_format(text + 1, *after)});
@@ -419,6 +425,7 @@ static bool reply_attempts(redis_op *op, redis_link *link, const tide_reply *rep
             at++;
         if (at < batch->count && tide_id_compare(batch->entries[at].id, id) == 0) {
             int64_t count = cells[3].as.integer;
+            batch->entries[at].settled = false;
             batch->entries[at].attempt = count < 1            ? 1
                                          : count > UINT32_MAX ? UINT32_MAX
                                                               : (uint32_t)count;

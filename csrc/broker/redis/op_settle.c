@@ -5,8 +5,8 @@
  *   releases, attempts   one script call for up to 100
  *   dead, delayed        a script call each: they carry fields
  * What it is not: a reordering; the items keep their order.
- * Invariants: each item's result is set exactly once. XACK answering fewer than asked is success: somebody acked already; so
- * is a move that finds nothing pending for this consumer: done already, or somebody else's to decide.
+ * Invariants: each item's result is set exactly once. XACK answering fewer than asked is success: somebody acked already.
+ * All others that find nothing pending for this consumer are TIDE_NOTFOUND: done already, or somebody else's to decide.
  */
 #include <string.h>
 
@@ -169,10 +169,9 @@ static tide_status encode_settle(redis_op *op, redis_link *link, const tide_op *
         case TIDE_SETTLE_DELAY: put_delay(op, link, in, i); break;
         default: {
             put_own(op, link, in, i, count);
-            /* Only an attempt that can't be counted is news to the caller. */
             tide_status *results = op->array;
             for (size_t k = i; k < i + count; k++)
-                results[k] = in->items[k].kind == TIDE_SETTLE_ATTEMPT ? TIDE_NOTFOUND : TIDE_OK;
+                results[k] = TIDE_NOTFOUND;
         }
         }
         i += count;
@@ -185,8 +184,12 @@ static bool reply_settle(redis_op *op, redis_link *link, const redis_request *re
     (void)link;
     tide_status *results = op->array;
     const tide_reply *reply = &(*box)->reply;
-    if (request->step != STEP_OWN)
+    if (request->step != STEP_OWN) {
+        if (request->step == STEP_MOVE && reply->type == TIDE_REPLY_INTEGER &&
+            reply->as.integer == 0)
+            results[request->index] = TIDE_NOTFOUND;
         return reply->type == TIDE_REPLY_INTEGER;
+    }
     if (reply->type != TIDE_REPLY_ARRAY || reply->as.array.count != request->count)
         return false;
     for (uint32_t i = 0; i < request->count; i++) {

@@ -314,8 +314,10 @@ static tide_status move_away(tide__sq_store *store, tide__sq_work *work, tide__s
     tide_status status = owns_pending(store, group->id, member->id, item->id, &owns);
     if (status != TIDE_OK)
         return status;
-    if (!owns) /* settled already, or claimed by a peer, whose verdict then counts */
+    if (!owns) { /* settled already, or claimed by a peer, whose verdict then counts */
+        *result = TIDE_NOTFOUND;
         return TIDE_OK;
+    }
     if (item->kind == TIDE_SETTLE_DELAY) {
         int64_t delay_ms = item->delay_ms > 0 ? item->delay_ms : 0;
         int64_t due_ms =
@@ -372,7 +374,7 @@ static tide_status set_pending(tide__sq_store *store, tide__sq_group *group,
     tide_status status = tide__sq_run(store, statement);
     if (status == TIDE_OK && sqlite3_changes(store->db) > 0)
         store->wrote = true;
-    else if (item->kind == TIDE_SETTLE_ATTEMPT) /* only a count that can't be kept is news */
+    else
         *result = TIDE_NOTFOUND;
     return status;
 }
@@ -427,7 +429,7 @@ tide_status tide__sq_do_settle(tide__sq_store *store, tide__sq_work *work) {
             for (; count > 1; count--)
                 results[++i] = TIDE_OK;
         } else if (member == NULL) /* nobody of that name: it owns nothing */
-            results[i] = item->kind == TIDE_SETTLE_ATTEMPT ? TIDE_NOTFOUND : TIDE_OK;
+            results[i] = TIDE_NOTFOUND;
         else if (item->kind == TIDE_SETTLE_DEAD || item->kind == TIDE_SETTLE_DELAY)
             status = move_away(store, work, stream, group, member, i, &results[i]);
         else

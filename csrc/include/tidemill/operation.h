@@ -120,6 +120,9 @@ typedef struct tide_entry {
     uint32_t attempt; /* delivery count of the engine, this delivery included; ≥ 1 */
     uint32_t bytes;   /* of names and values together */
     bool gone;        /* trimmed or deleted while pending */
+    /* RECOVER, FETCH with history: settled by somebody, or taken, between its delivery and the question for its attempts:
+     * it isn't this consumer's (any more), and isn't to be run. */
+    bool settled;
 } tide_entry;
 
 /* Entries and the memory they live in. Whoever takes it from a completion calls tide_batch_release once. */
@@ -133,8 +136,8 @@ void tide_batch_release(tide_batch *batch);
 
 typedef enum tide_settle_kind {
     TIDE_SETTLE_ACK,
-    /* DEAD and DELAY move the event, but only while it is pending for this very consumer: what it has settled before, or
-     * what a peer has claimed meanwhile, is left alone, and that is TIDE_OK too. An ack counts whoever has it. */
+    /* All but an ack act only while the event is pending for this very consumer: what it has settled before, or what a
+     * peer has claimed meanwhile, is left alone: TIDE_NOTFOUND. An ack counts whoever has it. */
     TIDE_SETTLE_DEAD,    /* `fields` to `dead_letters`, then ack */
     TIDE_SETTLE_DELAY,   /* `fields` to the stream's delayed set, due in `delay_ms`, then ack */
     TIDE_SETTLE_RELEASE, /* anyone may have it at once; `attempt` is what the count goes back to */

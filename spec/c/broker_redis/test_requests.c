@@ -192,6 +192,48 @@ static void recovers_with_nils_of_6_2_and_pages(void **state) {
     tide_batch_release(batch);
 }
 
+/* A peer's late ack may come before the question for the attempts, or after it. */
+static void what_is_acked_before_its_attempts_are_known_is_settled(void **state) {
+    rig *r = *state;
+    static const char *const entries = "*2\r\n*2\r\n$3\r\n3-0\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n"
+                                       "*2\r\n$3\r\n5-0\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n";
+    static const char *const third = "*4\r\n$3\r\n3-0\r\n$1\r\nc\r\n:1\r\n:7\r\n";
+    static const char *const fifth = "*4\r\n$3\r\n5-0\r\n$1\r\nc\r\n:1\r\n:8\r\n";
+    for (int history = 0; history < 2; history++) {
+        for (int pending = 0; pending < 4; pending++) {
+            char text[512];
+            tide_completion done;
+            tide_op op = history ? fetch_op(1, "s", "c", 10, 0) : recover_op(1, "s", "c", 500);
+            if (history)
+                op.as.fetch.history = true;
+            rig_submit(r, &op);
+            if (history && pending == 0)
+                rig_connect(r, 1);
+            rig_expect_request(r, (uint32_t)history,
+                               history ? "XREADGROUP GROUP g c COUNT 10 STREAMS s 0-0"
+                                       : "XAUTOCLAIM s g c 500 0-0 COUNT 10");
+            snprintf(text, sizeof text,
+                     history ? "*1\r\n*2\r\n$1\r\ns\r\n%s" : "*3\r\n$3\r\n0-0\r\n%s*0\r\n",
+                     entries);
+            rig_feed(r, (uint32_t)history, text);
+            rig_expect_request(r, (uint32_t)history, "XPENDING s g 3-0 5-0 128 c");
+            snprintf(text, sizeof text, "*%d\r\n%s%s", (pending & 1) + (pending >> 1),
+                     pending & 1 ? third : "", pending & 2 ? fifth : "");
+            rig_feed(r, (uint32_t)history, text);
+            rig_expect(r, &done, 1, TIDE_OK);
+            tide_batch *batch = history ? done.as.fetch.batch : done.as.recover.batch;
+            assert_int_equal(tide_batch_count(batch), 2);
+            for (int i = 0; i < 2; i++) {
+                const tide_entry *entry = tide_batch_entry(batch, (size_t)i);
+                assert_int_equal(entry->settled, (pending >> i & 1) == 0);
+                if (!entry->settled)
+                    assert_int_equal(entry->attempt, 7 + i);
+            }
+            tide_batch_release(batch);
+        }
+    }
+}
+
 /* They have changed hands, or have been counted as delivered: whoever asked must look again. */
 static void entries_without_their_attempts_are_unknown(void **state) {
     rig *r = *state;
@@ -418,6 +460,7 @@ int main(void) {
         CONNECTED(each_record_has_its_own_result),
         CONNECTED(reads_new_entries_and_history_with_attempts),
         CONNECTED(recovers_with_nils_of_6_2_and_pages),
+        CONNECTED(what_is_acked_before_its_attempts_are_known_is_settled),
         CONNECTED(entries_without_their_attempts_are_unknown),
         CONNECTED(says_a_script_again_with_its_text),
         CONNECTED(evaluates_once_and_no_more),

@@ -287,6 +287,40 @@ static void test_gone_entries_are_acked_and_counted_F24(void **state) {
     world_close(&w);
 }
 
+/* Somebody acked them after they were read, and before their attempts were asked for. */
+static void test_what_is_settled_meanwhile_is_not_run(void **state) {
+    (void)state;
+    world w;
+    world_open(&w, options_of(100));
+    answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+    tide_field field = {TIDE_STR("n"), TIDE_STR("1")};
+    tide_entry entries[2] = {
+        {.id = {1, 0}, .fields = &field, .field_count = 1, .attempt = 1, .settled = true},
+        {.id = {2, 0}, .fields = &field, .field_count = 1, .attempt = 1, .settled = true}};
+    fake_answer_batch(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), entries, 2, (tide_id){0, 0});
+    turn(&w);
+    assert_int_equal(stats(&w).buffered, 0);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_FETCH); /* the history goes on behind them */
+    assert_true(op->history);
+    assert_int_equal(op->after.ms, 2);
+    entries[0].id.ms = 3;
+    entries[1].id.ms = 4;
+    entries[1].settled = false;
+    fake_answer_batch(&w.fake, op, entries, 2, (tide_id){0, 0});
+    turn(&w);
+    assert_int_equal(stats(&w).buffered, 1);
+    tide_event event = next(&w);
+    assert_int_equal(event.entry->id.ms, 4);
+    /* What is held stays as it is: its keep-alive will tell. */
+    op = fake_find(&w.fake, TIDE_OP_FETCH);
+    entries[1].settled = true;
+    fake_answer_batch(&w.fake, op, entries + 1, 1, (tide_id){0, 0});
+    turn(&w);
+    assert_int_equal(stats(&w).running, 1);
+    ack(&w, event.handle);
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_group_then_history_then_two_reads),
@@ -300,6 +334,7 @@ int main(void) {
         cmocka_unit_test(test_history_that_overtook_an_ack_is_no_second_delivery),
         cmocka_unit_test(test_history_that_brings_what_was_given_back_gives_it_back_again),
         cmocka_unit_test(test_gone_entries_are_acked_and_counted_F24),
+        cmocka_unit_test(test_what_is_settled_meanwhile_is_not_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

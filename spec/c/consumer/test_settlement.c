@@ -77,12 +77,67 @@ static void test_handle_is_settled_once(void **state) {
     world_close(&w);
 }
 
+/* Another consumer claimed them while they ran here, and nobody had noticed: nothing moved. */
+static void test_stats_count_what_was_moved_only(void **state) {
+    (void)state;
+    static const tide_verdict verdicts[] = {
+        {.kind = TIDE_VERDICT_REJECT},
+        {.kind = TIDE_VERDICT_NACK, .delay_ms = 60000},
+        {.kind = TIDE_VERDICT_RELEASE},
+    };
+    for (int outcome = 0; outcome < 4; outcome++) {
+        world w;
+        start(&w, options_of(100));
+        deliver(&w, 1, 3);
+        for (int i = 0; i < 3; i++)
+            settle(&w, next(&w).handle, verdicts[i]);
+        assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->count, 3);
+        assert_int_equal(stats(&w).retried, 0); /* not yet */
+        bool unsure = outcome >= 2; /* the first answer is lost: it may have been carried out */
+        if (unsure) {
+            answer(&w, TIDE_OP_SETTLE, outcome == 2 ? TIDE_UNKNOWN : TIDE_TIMEOUT);
+            while (fake_find(&w.fake, TIDE_OP_SETTLE) == NULL)
+                pass(&w, 100);
+        }
+        answer(&w, TIDE_OP_SETTLE, outcome == 0 ? TIDE_OK : TIDE_NOTFOUND);
+        uint64_t want = outcome == 1 ? 0 : 1;
+        tide_consumer_stats s = stats(&w);
+        assert_int_equal(s.dead, want);
+        assert_int_equal(s.retried, want);
+        assert_int_equal(s.released, want);
+        assert_int_equal(s.lost_lease, outcome == 1 ? 3 : 0);
+        assert_int_equal(s.failed, 1);
+        assert_int_equal(s.settling, 0);
+        world_close(&w);
+    }
+}
+
+/* Known to be lost before the verdict: that isn't counted a second time. */
+static void test_a_late_reject_is_one_lost_lease(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    tide_event event = next(&w);
+    pass(&w, 5001);
+    fake_answer_lost(&w.fake, fake_find(&w.fake, TIDE_OP_EXTEND), (tide_id[]){{1, 0}}, 1);
+    turn(&w);
+    settle(&w, event.handle, (tide_verdict){.kind = TIDE_VERDICT_REJECT});
+    pass(&w, 5);
+    answer(&w, TIDE_OP_SETTLE, TIDE_NOTFOUND);
+    assert_int_equal(stats(&w).dead, 0);
+    assert_int_equal(stats(&w).lost_lease, 1);
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_acks_go_in_batches),
         cmocka_unit_test(test_dry_window_settles_at_once),
         cmocka_unit_test(test_unknown_ack_is_sent_again_F7),
         cmocka_unit_test(test_handle_is_settled_once),
+        cmocka_unit_test(test_stats_count_what_was_moved_only),
+        cmocka_unit_test(test_a_late_reject_is_one_lost_lease),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
