@@ -33,7 +33,7 @@ source=$ROOT/tools/install_check
 
 with_pkg_config() {
     # shellcheck disable=SC2046
-    cc -std=c11 -Wall -Wextra -Werror "$source/main.c" -o "$prefix/shared" $(pkg-config --cflags --libs tidemill) &&
+    cc -std=c99 -Wall -Wextra -Wpedantic -Werror "$source/main.c" -o "$prefix/shared" $(pkg-config --cflags --libs tidemill) &&
         "$prefix/shared"
 }
 with_pkg_config_static() {
@@ -52,14 +52,15 @@ try 'a C program by find_package, shared and static' with_cmake
 each_header() {
     for header in "$usr"/include/tidemill/*.h; do
         printf '#include <tidemill/%s>\nint main(void) { return 0; }\n' "$(basename "$header")" |
-            cc -std=c11 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -I "$usr/include" -x c - || return 1
+            cc -std=c99 -Wall -Wextra -Wpedantic -Werror -fsyntax-only -I "$usr/include" -x c - || return 1
     done
 }
 try 'each installed header stands alone' each_header
 if command -v c++ >/dev/null 2>&1; then
     as_cxx() {
-        printf '#include <tidemill/tidemill.h>\nint main() { return tide_status_class_of(TIDE_OK) == TIDE_CLASS_OK ? 0 : 1; }\n' >"$prefix/main.cc"
-        c++ -std=c++17 -Wall -I "$usr/include" "$prefix/main.cc" -o "$prefix/cxx" -L "$libdir" -ltidemill && "$prefix/cxx"
+        cp "$source/main.c" "$prefix/main.cc"
+        c++ -std=c++20 -Wall -Wextra -Wpedantic -Wno-missing-field-initializers -Werror -I "$usr/include" \
+            "$prefix/main.cc" -o "$prefix/cxx" -L "$libdir" -ltidemill && "$prefix/cxx"
     }
     try 'a C++ program' as_cxx
 fi

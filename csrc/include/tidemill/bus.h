@@ -14,14 +14,16 @@ extern "C" {
  */
 typedef struct tide_bus tide_bus;
 
-/* Opens nothing yet but the epoll descriptor; links open as tide_bus_poll runs. Statuses of tide_engine_open, TIDE_IO,
- * TIDE_NOAUTH (the file that the URL option password_file names can't be read). */
+/* Options as for tide_engine_open, copied; `error` may be NULL. Opens nothing yet but the epoll descriptor; links open as
+ * tide_bus_poll runs. Statuses of tide_engine_open, TIDE_IO, TIDE_NOAUTH (the file that the URL option password_file names
+ * can't be read). */
 tide_status tide_bus_open(tide_bus **bus, const tide_engine_options *options, tide_error *error);
 /* Closes at once, but for a commit under way, which it waits for; NULL is fine. What was submitted and hasn't completed
  * never does. Drain first with unsubscribe and poll. */
 void tide_bus_close(tide_bus *bus);
 
-/* The engine, for submit, subscribe, next_event, … with tide_bus_now_us as the time. Lives as long as the bus. */
+/* The engine, for submit, subscribe, next_event, … with tide_bus_now_us as the time. Lives as long as the bus, and is not to be
+ * closed. */
 tide_engine *tide_bus_engine(tide_bus *bus);
 /* This bus's clock (CLOCK_MONOTONIC, µs), as cached by the last poll. */
 int64_t tide_bus_now_us(const tide_bus *bus);
@@ -34,7 +36,8 @@ tide_status tide_bus_poll(tide_bus *bus, int64_t timeout_us);
 /* The same, but when events are ready for tide_engine_next_event afterwards (`held` true), what the turn wants to send or to
  * run is left to the caller: it hands out an event first, then calls tide_bus_write, and what that event led to goes along. */
 tide_status tide_bus_poll_events(tide_bus *bus, int64_t timeout_us, bool *held);
-/* Opens the links that are wanted, starts jobs, writes what wants to be sent, all without waiting; poll does it too. */
+/* Opens the links that are wanted, starts jobs, writes what wants to be sent, all without waiting; poll does it too. What was
+ * submitted goes out with it, with tide_bus_poll or with tide_bus_timeout_us. */
 void tide_bus_write(tide_bus *bus);
 
 /* For an outer loop: poll this descriptor for reading (one epoll descriptor for everything), and call tide_bus_poll(bus, 0) when it is

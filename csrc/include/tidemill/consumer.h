@@ -24,7 +24,8 @@ typedef struct tide_retry_policy {
 /* What happens when the group has vanished at run time (FLUSHALL, DEL, a server restarted empty). */
 typedef enum tide_group_lost { TIDE_GROUP_LOST_RECREATE, TIDE_GROUP_LOST_STOP } tide_group_lost;
 
-/* A subscription. Fill with TIDE_CONSUMER_OPTIONS_INIT, then set stream, group and consumer. */
+/* A subscription: `tide_consumer_options o = {TIDE_CONSUMER_OPTIONS_INIT};`, then stream, group and consumer (each of 1 to 512
+ * bytes). Durations go to 2^30 ms; out of range is TIDE_OPTION. */
 typedef struct tide_consumer_options {
     tide_str stream;
     tide_str group;
@@ -33,14 +34,15 @@ typedef struct tide_consumer_options {
         start; /* where a new group begins: "0" (all there is), "$" (only new) or an id; default "0" */
     tide_str dead_letters; /* stream for dead letters; empty: "{stream}:dlq" */
     uint32_t
-        prefetch; /* most events held (buffered, running, waiting for a retry), default 1,000 */
+        prefetch; /* most events held (buffered, running, waiting for a retry), 1 to 100,000; default 1,000 */
     size_t
         prefetch_bytes; /* most bytes of them; one event may pass it when nothing else is held; default 8 MiB */
     int64_t
-        lease_ms; /* how long a silent consumer keeps its events; renewed every third of it; default 15,000 */
-    int64_t recover_ms; /* how often the dead are looked for; default a third of the lease */
-    int64_t block_ms;   /* a waiting read's time at the server; default 2,000 */
-    int64_t settle_ms;  /* a settlement waits at most this long for company; default 5 */
+        lease_ms; /* how long a silent consumer keeps its events, from 10; renewed every third of it; default 15,000 */
+    int64_t
+        recover_ms;    /* how often the dead are looked for; 0, the default: a third of the lease */
+    int64_t block_ms;  /* a waiting read's time at the server, from 1; default 2,000 */
+    int64_t settle_ms; /* a settlement waits at most this long for company; default 5 */
     int64_t
         delay_move_ms; /* retry delays from here on are moved to the delayed set; default 30,000 */
     int64_t
@@ -77,8 +79,8 @@ typedef struct tide_verdict {
     tide_verdict_kind kind;
     int64_t delay_ms; /* NACK; or FAIL: ≥ 0 overrides the policy's delay, -1 the policy's */
     const tide_retry_policy *policy; /* FAIL: instead of the subscription's own; may be NULL */
-    tide_str reason; /* FAIL, REJECT: kept with a dead letter; cut at TIDE_REASON_MAX */
-    tide_str error;  /* FAIL: error text, kept with a dead letter */
+    tide_str reason;                 /* FAIL, REJECT: kept with a dead letter; cut at 4,096 bytes */
+    tide_str error;                  /* FAIL: error text, kept with a dead letter */
 } tide_verdict;
 
 /* Fields that a dead letter has besides the original ones (which come first, unchanged):
@@ -98,11 +100,22 @@ typedef enum tide_consumer_state {
 /* Counts since the start, and what is held now. */
 typedef struct tide_consumer_stats {
     tide_consumer_state state;
-    tide_error error; /* the last trouble; status TIDE_OK when there is none now */
-    uint64_t delivered, acked, failed, retried, dead, released, recovered, gone, lost_lease,
-        group_recreated;
-    uint32_t buffered, running, waiting, settling;
-    size_t bytes;
+    tide_error error;         /* the last trouble; status TIDE_OK when there is none now */
+    uint64_t delivered;       /* handed out by tide_engine_next_event, again and again counted */
+    uint64_t acked;           /* ended by an acknowledgement */
+    uint64_t failed;          /* verdicts FAIL and NACK */
+    uint64_t retried;         /* put off for another attempt */
+    uint64_t dead;            /* became dead letters */
+    uint64_t released;        /* given back, not counted */
+    uint64_t recovered;       /* taken over from consumers that died */
+    uint64_t gone;            /* trimmed or deleted while pending */
+    uint64_t lost_lease;      /* held here, and taken over by another consumer */
+    uint64_t group_recreated; /* times that the group had vanished */
+    uint32_t buffered;        /* read, not handed out yet */
+    uint32_t running;         /* handed out, not settled */
+    uint32_t waiting;         /* for their next attempt */
+    uint32_t settling;        /* settlements that are not confirmed yet */
+    size_t bytes;             /* of the events held */
 } tide_consumer_stats;
 
 #endif

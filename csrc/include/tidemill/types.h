@@ -22,7 +22,11 @@ typedef struct tide_str {
 } tide_str;
 
 /* A literal as tide_str. */
+#ifdef __cplusplus
+#define TIDE_STR(literal) (tide_str{(literal), sizeof(literal) - 1})
+#else
 #define TIDE_STR(literal) ((tide_str){(literal), sizeof(literal) - 1})
+#endif
 
 /* One field of an entry. */
 typedef struct tide_field {
@@ -51,8 +55,8 @@ typedef enum tide_log_level {
     TIDE_LOG_ERROR
 } tide_log_level;
 
-/* Where log records go: one line, no newline, control bytes escaped already. Must not call back
- * into tidemill. */
+/* Where log records of every level go: one line, no newline, control bytes escaped already; `line` is valid during the
+ * call. Must not call back into tidemill. */
 typedef struct tide_log_sink {
     void (*write)(void *context, tide_log_level level, tide_str line);
     void *context;
@@ -68,11 +72,11 @@ typedef struct tide_error {
     char server[TIDE_ERROR_WORD_MAX];
 } tide_error;
 
-/* What the core needs of its surroundings. A zeroed one is valid: malloc, no log, seed 0. */
+/* What the core needs of its surroundings. A zeroed one is valid. */
 typedef struct tide_env {
-    tide_allocator allocator;
-    tide_log_sink log;
-    uint64_t seed;
+    tide_allocator allocator; /* realloc NULL: malloc and free */
+    tide_log_sink log;        /* write NULL: no log */
+    uint64_t seed;            /* of jitter; 0: tide_bus_open takes one of the system's */
 } tide_env;
 
 #endif
