@@ -32,6 +32,41 @@ describe("idempotent publish on " .. world.engine, function()
     assert.equal(2, bus.streams:xlen(w.name))
   end)
 
+  it("gives each call its own window", function(w)
+    local topic = w:topic()
+    assert(topic:publish({ id = "long", type = "A", data = {} }, { dedupe = 60 }))
+    assert(topic:publish({ id = "short", type = "A", data = {} }, { dedupe = 0.2 }))
+    w:pass(0.5)
+    assert.is_true(assert(topic:publish({ id = "long", type = "A", data = {} }, { dedupe = 0.2 })).duplicate)
+    assert.is_falsy(assert(topic:publish({ id = "short", type = "A", data = {} }, { dedupe = 60 })).duplicate)
+  end)
+
+  it("knows as many ids as the window brings", function(w)
+    local topic, bus = w:topic { dedupe = 60 }
+    local count = 11000
+    local events = w.events(count)
+    for n = 1, count do events[n].id = "id-" .. n end
+    for round = 1, 2 do
+      local results, failures = topic:publish_batch(events)
+      assert.equal(0, failures)
+      local duplicates = 0
+      for _, result in ipairs(results) do
+        if result.duplicate then duplicates = duplicates + 1 end
+      end
+      assert.equal(round == 1 and 0 or count, duplicates)
+    end
+    assert.equal(count, bus.streams:xlen(w.name))
+  end)
+
+  it("knows an id that was delayed", function(w)
+    local topic, bus = w:topic { dedupe = 60 }
+    assert(topic:publish { id = "later", type = "A", data = {}, delay = 60 })
+    assert.is_true(assert(topic:publish { id = "later", type = "A", data = {} }).duplicate)
+    assert(topic:publish { id = "now", type = "A", data = {} })
+    assert.is_true(assert(topic:publish { id = "now", type = "A", data = {}, delay = 60 }).duplicate)
+    assert.equal(1, bus.streams:xlen(w.name))
+  end)
+
   it("keeps streams apart", function(w)
     local bus = w:open()
     for _, name in ipairs { "-a", "-b" } do
