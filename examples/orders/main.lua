@@ -1,6 +1,6 @@
 -- A small order flow: inventory, payment and fulfilment are three scripts that know each other by their events only.
 -- They could as well run elsewhere: `tidemill run examples/orders/handlers`.
--- 24 orders go in; each must end as shipped or cancelled, and the stock must add up.
+-- 24 orders go in; each must end as shipped or cancelled, and the stock must add up: then the exit code is 0, else 1.
 --
 --   lua examples/orders/main.lua [URL]       URL: memory: (default), file:PATH, redis://…, valkey://…
 
@@ -21,11 +21,12 @@ for _, name in ipairs { "inventory", "payment", "fulfilment" } do
   assert(loadfile(("%s/handlers/%s.lua"):format(here, name)))(bus)
 end
 
--- Names of this run, so that it can share a server with earlier ones.
-local run = ("%x-%x"):format(os.time(), (tonumber((tostring({}):match "0x(%x+)") or "0", 16) or 0) % 2 ^ 24)
+-- A name for this run, so that it can share a server with earlier ones: the time, and the address of a table, which
+-- differs between two processes of the same second.
+local run = ("%x-%s"):format(os.time(), tostring({}):match "(%x+)$")
 local sku = "teapot-" .. run
 local stock = bus:kv "stock"
-local ok, problem = stock:set(sku, cjson.encode { left = STOCK, held = { none = 0 } }, { ttl = 3600 })
+local ok, problem = stock:set(sku, cjson.encode { left = STOCK, held = {} }, { ttl = 3600 })
 if not ok then fail("%s", tostring(problem)) end
 
 local orders = bus:topic "orders"

@@ -1,5 +1,5 @@
 -- 329 real GitHub webhook payloads through a stream: published in one batch, handled by handlers.lua, some retried,
--- some dead-lettered, and at the end everything must add up.
+-- some dead-lettered, and at the end everything must add up: then the exit code is 0, else 1 with a line that says why.
 --
 --   lua examples/webhooks/main.lua [URL]       URL: memory: (default), file:PATH, redis://…, valkey://…
 --
@@ -17,9 +17,12 @@ end
 
 local function read_payloads(path)
   local file, err = io.open(path, "rb")
-  if not file then fail("cannot read the payloads: %s", err) end
-  local groups = cjson.decode(file:read "*a")
+  local text = file and file:read "*a"
+  if not text then fail("cannot read the payloads: %s", err or path .. ": is it a folder?") end
   file:close()
+  local ok, groups = pcall(cjson.decode, text)
+  if not ok then fail("%s is not JSON: %s", path, groups) end
+  if type(groups) ~= "table" or not groups[1] or not groups[1].examples then fail("%s has no webhooks", path) end
   return groups
 end
 
@@ -52,9 +55,11 @@ if not bus then fail("%s", tostring(err)) end
 -- The handlers. main.lua could as well be another process than the one that runs them.
 local desk = assert(loadfile(here .. "/handlers.lua"))(bus)
 
--- A number for this run, so that it counts its own events on a server that has seen others.
-local run = ("%x-%x"):format(os.time(), (tonumber((tostring({}):match "0x(%x+)") or "0", 16) or 0) % 2 ^ 24)
-local events = events_of(read_payloads(path), run)
+-- A name for this run, so that it counts its own events on a server that has seen others: the time, and the address of
+-- a table, which differs between two processes of the same second.
+local run = ("%x-%s"):format(os.time(), tostring({}):match "(%x+)$")
+local groups = read_payloads(path)
+local events = events_of(groups, run)
 local ours = {}
 for _, event in ipairs(events) do ours[event.id] = event end
 
@@ -63,7 +68,7 @@ if not results then fail("publishing: %s", tostring(failed)) end
 for index, result in ipairs(results) do
   if result.error then fail("publishing %s: %s", events[index].type, tostring(result.error)) end
 end
-print(("published %d events of %d kinds to %s"):format(#events, #read_payloads(path), bus.url))
+print(("published %d events of %d kinds to %s"):format(#events, #groups, bus.url))
 
 local function count_done()
   local count = 0
@@ -114,7 +119,7 @@ table.sort(handlers, function(a, b)
   return a < b
 end)
 
-local function row(name, count, note) print(("  %-30s %5d%s"):format(name, count, note and "   " .. note or "")) end
+local function row(name, count, note) print(("  %-36s %5d%s"):format(name, count, note and "   " .. note or "")) end
 local handled = count_done()
 print ""
 print "handled"

@@ -53,6 +53,14 @@ for _, target in ipairs(targets) do
       local result = run("examples/webhooks/main.lua", { TIDEMILL_WEBHOOKS = "/nowhere/index.json" })
       assert.equal(1, result.code)
       assert.truthy(result.err:find("/nowhere/index.json", 1, true), result.err)
+      local path = shell.temporary_dir "payloads" .. "/index.json"
+      for _, text in ipairs { "{", "[]", "{}", "7" } do
+        shell.write_file(path, text)
+        result = run("examples/webhooks/main.lua", { TIDEMILL_WEBHOOKS = path })
+        assert.equal(1, result.code)
+        assert.equal("", result.out)
+        assert.truthy(result.err:find("^webhooks: " .. path:gsub("%p", "%%%0") .. "[^\n]+\n$"), result.err)
+      end
     end)
 
     it("orders: the folder of handlers runs as a service", function()
