@@ -39,6 +39,9 @@ void check_handed(check *c, uint32_t index, const check_handing *h, int64_t now_
     bool same = e->handed && e->holder_node == h->node && e->holder_life == h->life;
     switch (h->how) {
     case SIM_HANDED_NEW:
+        if (now_us < e->due_us - 1000 && !c->clock_jumped) /* the server counts milliseconds */
+            check_fail(c, "early: event %u is in the stream %lld ms before it is due", index,
+                       (long long)(e->due_us - now_us) / 1000);
         /* Of a new entry: the first one, a moved copy, or that of a group made anew. */
         if (!e->run_wants_more)
             e->not_before_us = INT64_MIN;

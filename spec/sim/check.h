@@ -16,7 +16,8 @@
  *   taken too early            nobody takes an entry before its lease's end, unless it was given back
  *   not given back             what was given back, by a verdict or at the end of a process, is there for others at once
  *   order                      without what shakes a process and with one at a time, first runs come in the order of ids
- *   early                      a run that was put off doesn't begin before its time
+ *   early                      a run that was put off doesn't begin before its time; nor is an event there before the time that
+ *                              it was published for
  *   written once               no event is in the stream twice, whatever happened to its publisher; nor a dead letter
  *   dead without need          what is dead-lettered was rejected or has had its attempts; never for what its neighbours did
  *   attempts                   an attempt's number is one more than the runs before it that count, and than the deaths of
@@ -48,7 +49,10 @@ typedef enum check_publish {
 typedef struct check_event {
     check_plan plan;
     check_publish publish;
-    bool excused; /* the server lost its data after it was published */
+    int64_t delay_ms;  /* published to be there so much later; 0: now */
+    int64_t due_us;    /* … and not before that; 0 while nothing was sent */
+    bool may_be_there; /* … though its publisher will try again */
+    bool excused;      /* the server lost its data after it was published */
     uint32_t runs;
     uint32_t good_runs;
     uint32_t verdicts; /* that asked for another run */

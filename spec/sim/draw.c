@@ -86,6 +86,10 @@ static void draw_plans(world *w) {
             plan = sim__chance(w, 25) ? PLAN_MIXED : (check_plan)sim__draw(w, PLAN_COUNT);
         c->events[i].plan = plan;
     }
+    for (uint32_t i = 0; i < c->count; i++) {
+        if (w->delays && sim__chance(w, 30))
+            c->events[i].delay_ms = sim__between(w, 1, sim__chance(w, 50) ? 200 : 3000);
+    }
     for (int i = 0; w->killers && i < 3; i++)
         c->events[sim__draw(w, c->count)].plan = PLAN_KILL;
 }
@@ -101,6 +105,7 @@ void sim__draw_world(world *w) {
     w->dedupe = sim__chance(w, 60);
     w->slow_handlers = sim__chance(w, 30);
     w->bursts = sim__chance(w, 30);
+    w->delays = sim__chance(w, 40);
     w->payload_max = 300;
     w->payload_fixed = sim__chance(w, 30);
     w->fault_mask = draw_faults(w);

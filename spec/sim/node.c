@@ -281,9 +281,16 @@ void sim__publish(world *w) {
     uint32_t count = 0;
     uint32_t indexes[16];
     uint32_t most = 1 + (uint32_t)sim__draw(w, w->batch_max);
+    /* Those of one request have the same delay. */
+    int64_t delay_ms = -1;
     for (uint32_t i = 0; i < w->check.count && count < most; i++) {
-        if (w->check.events[i].publish == PUBLISH_NOT_YET)
-            indexes[count++] = i;
+        const check_event *e = &w->check.events[i];
+        if (e->publish != PUBLISH_NOT_YET || (count > 0 && e->delay_ms != delay_ms))
+            continue;
+        if (count > 0 && i - indexes[0] >= 40)
+            break; /* the tag has no bit for it */
+        delay_ms = e->delay_ms;
+        indexes[count++] = i;
     }
     if (count == 0)
         return;
@@ -305,11 +312,6 @@ void sim__publish(world *w) {
     uint64_t tag = indexes[0];
     for (uint32_t i = 0; i < count; i++) {
         uint32_t gap = indexes[i] - indexes[0];
-        if (gap >= 40) {
-            w->check.events[indexes[i]].publish = PUBLISH_NOT_YET;
-            count = i;
-            break;
-        }
         tag |= UINT64_C(1) << (16 + gap);
     }
     tide_op op = {.kind = TIDE_OP_PUBLISH,
@@ -317,11 +319,19 @@ void sim__publish(world *w) {
                   .as.publish = {.stream = STREAM,
                                  .records = records,
                                  .record_count = count,
+                                 .delay_ms = w->options.bug == SIM_BUG_PUBLISH_EARLY ? delay_ms / 2
+                                                                                     : delay_ms,
                                  .dedupe_window_ms = w->dedupe ? 864000000 : 0}};
     tide_error error;
     if (tide_engine_submit(n->engine, &op, w->now_us, &error) != TIDE_OK) {
         for (uint32_t i = 0; i < count; i++)
             w->check.events[indexes[i]].publish = PUBLISH_NOT_YET;
+        return;
+    }
+    for (uint32_t i = 0; i < count && delay_ms > 0; i++) {
+        check_event *e = &w->check.events[indexes[i]];
+        if (e->due_us == 0)
+            e->due_us = w->now_us + delay_ms * 1000;
     }
 }
 
@@ -344,8 +354,11 @@ static void take_completions(world *w) {
                 e->publish = PUBLISH_OK;
             } else if (status == TIDE_UNKNOWN || status == TIDE_TIMEOUT) {
                 e->publish = w->dedupe ? PUBLISH_NOT_YET : PUBLISH_MAYBE;
+                e->may_be_there = true;
             } else {
                 e->publish = PUBLISH_NOT_YET; /* nothing was written, says the contract */
+                if (!e->may_be_there)
+                    e->due_us = 0;
             }
         }
     }

@@ -11,7 +11,7 @@
  * its own, a server (or a file), a wire between them, and what can go wrong. The same seed gives the same run.
  */
 
-/* Bugs that can be planted, to see that they are found: X(constant, name). The first is in the driver, the others are below
+/* Bugs that can be planted, to see that they are found: X(constant, name). The first and the last are in the driver, the others are below
  * the port, in all that consumers ask of it and are answered. */
 #define SIM_BUGS(X)                                                                                \
     X(ACK_BEFORE_HANDLER, "ack_before_handler") /* what is taken is acked, then it runs */         \
@@ -28,7 +28,8 @@
     X(RECOVER_LIVING, "recover_living")   /* leases are taken at half their time */                \
     X(RECOVER_LOST, "recover_lost")       /* a page that was claimed is swallowed */               \
     X(GROUP_AT_END, "group_at_end")       /* a group that was lost begins at the end */            \
-    X(PROMOTE_NEVER, "promote_never")     /* nothing is moved back when it is due */
+    X(PROMOTE_NEVER, "promote_never")     /* nothing is moved back when it is due */               \
+    X(PUBLISH_EARLY, "publish_early")     /* delayed events are due in half the time */
 
 typedef enum sim_bug {
     SIM_BUG_NONE,

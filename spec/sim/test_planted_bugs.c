@@ -49,6 +49,7 @@ static const struct {
     {SIM_BUG_RECOVER_LOST, "acknowledged and lost", true},
     {SIM_BUG_GROUP_AT_END, "acknowledged and lost", false},
     {SIM_BUG_PROMOTE_NEVER, "acknowledged and lost", true},
+    {SIM_BUG_PUBLISH_EARLY, "early", true},
 };
 enum { PLANTED = sizeof planted / sizeof *planted, SEEDS_MAX = 1500 };
 

@@ -146,7 +146,7 @@ struct world {
     int64_t latency_us, handler_us;
     int64_t nack_ms, move_ms;
     uint32_t payload_max;
-    bool dedupe, slow_handlers, history_only, bursts, killers, payload_fixed,
+    bool delays, dedupe, slow_handlers, history_only, bursts, killers, payload_fixed,
         warm; /* the server knows the scripts, always */
     tide_consumer_options consumer;
     uint32_t fault_mask;
