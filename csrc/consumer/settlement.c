@@ -259,7 +259,9 @@ void tide__settle_limbo_end(tide_consumer *consumer) {
         tide__ledger_free(&consumer->ledger, consumer->ledger.limbo.first);
 }
 
-static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind verb, bool found) {
+static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind verb,
+                      tide_status status) {
+    bool found = status == TIDE_OK;
     tide_ledger *ledger = &consumer->ledger;
     tide_slot *s = &ledger->slots[slot];
     s->verb = TIDE_VERB_NONE;
@@ -285,7 +287,7 @@ static void item_done(tide_consumer *consumer, uint32_t slot, tide_settle_kind v
     /* What is acked unseen (it is gone, or another group's) wasn't handled; what wasn't found was somebody else's. */
     if (verb == TIDE_SETTLE_ACK ? s->ran : found || s->unsure) {
         count_done(consumer, verb);
-    } else if (verb != TIDE_SETTLE_ACK && !s->lost && consumer->group_ready) {
+    } else if (verb != TIDE_SETTLE_ACK && status == TIDE_NOTFOUND && !s->lost) {
         consumer->stats.lost_lease++;
     }
     if (may_come_again(consumer)) {
@@ -314,11 +316,10 @@ void tide__settle_completed(tide_consumer *consumer, tide_flight *flight,
             status = completion->as.settle.results[i];
         TIDE_ASSERT(s->queued == TIDE_QUEUE_SENT);
         tide__ledger_enqueue(ledger, sent.slot, TIDE_QUEUE_NONE);
-        bool found = status == TIDE_OK;
-        if (status == TIDE_NOGROUP) {
+        bool is_over = status == TIDE_OK || status == TIDE_NOTFOUND;
+        if (status == TIDE_NOGROUP) { /* nothing is pending in it any more */
             group_lost = true;
-            if (sent.verb == TIDE_SETTLE_ACK || sent.verb == TIDE_SETTLE_RELEASE)
-                status = TIDE_NOTFOUND;
+            is_over = sent.verb == TIDE_SETTLE_ACK || sent.verb == TIDE_SETTLE_RELEASE;
         }
         if (s->verb == TIDE_VERB_NONE) { /* nobody wants to know any more */
             done++;
@@ -329,10 +330,10 @@ void tide__settle_completed(tide_consumer *consumer, tide_flight *flight,
         }
         /* Delivered to us again after this was sent (by a new group, say): then it must be said again. */
         bool same = s->verb == sent.verb && s->mark == sent.mark && s->fresh < flight->serial;
-        if (status == TIDE_OK || status == TIDE_NOTFOUND) {
+        if (is_over) {
             done++;
             if (same) {
-                item_done(consumer, sent.slot, (tide_settle_kind)sent.verb, found);
+                item_done(consumer, sent.slot, (tide_settle_kind)sent.verb, status);
             } else {
                 tide__ledger_enqueue(ledger, sent.slot, TIDE_QUEUE_WAITING);
                 consumer->settle_now = true;

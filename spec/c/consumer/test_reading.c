@@ -321,6 +321,96 @@ static void test_what_is_settled_meanwhile_is_not_run(void **state) {
     world_close(&w);
 }
 
+static void test_history_that_could_not_be_read_is_read_later_F11(void **state) {
+    (void)state;
+    world w;
+    world_open(&w, options_of(100));
+    answer(&w, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+    assert_true(fake_find(&w.fake, TIDE_OP_FETCH)->history);
+    answer(&w, TIDE_OP_FETCH, TIDE_LOADING); /* nothing was served */
+    assert_int_equal(stats(&w).state, TIDE_CONSUMER_WAITING);
+    pass(&w, 5000);
+    assert_true(fake_find(&w.fake, TIDE_OP_FETCH)->history);
+    world_close(&w);
+}
+
+/* A new group delivers what was settled in the old one: to be settled again, so it is taken like any other. */
+static void test_what_a_new_group_delivers_is_taken_though_just_settled_F14(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    while (fake_find(&w.fake, TIDE_OP_RECOVER) == NULL)
+        pass(&w, 100); /* which may have seen it before it was settled */
+    ack(&w, next(&w).handle);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    deliver(&w, 1, 1);
+    assert_int_equal(stats(&w).buffered, 1);
+    world_close(&w);
+}
+
+/* Reading history counts a delivery, also of what is here. */
+static void test_counts_of_what_is_held_go_back_after_history(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 2);
+    tide_event running = next(&w);
+    answer(&w, TIDE_OP_FETCH, TIDE_UNKNOWN); /* something may have been served */
+    fake_op *read = fake_find(&w.fake, TIDE_OP_FETCH);
+    for (; read == NULL || !read->history; read = fake_find(&w.fake, TIDE_OP_FETCH)) {
+        if (read != NULL)
+            fake_answer(&w.fake, read, TIDE_OK);
+        pass(&w, 100);
+    }
+    fake_answer_entries(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), 1, 2, 2, 10);
+    turn(&w);
+    pass(&w, 5);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->count, 2);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(op->items[i].kind, TIDE_SETTLE_ATTEMPT);
+        assert_int_equal(op->items[i].attempt, 1);
+    }
+    assert_int_equal(running.attempt, 1);
+    world_close(&w);
+}
+
+/* Sizes that grow are believed at once, those that shrink slowly. */
+static void test_larger_events_are_asked_for_in_smaller_numbers_at_once_F30(void **state) {
+    (void)state;
+    world w;
+    tide_consumer_options options = options_of(100);
+    options.prefetch_bytes = 10000;
+    start(&w, options);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_FETCH);
+    fake_answer_entries(&w.fake, op, 1, op->count_max, 1, 40);
+    turn(&w);
+    for (uint64_t id = 100; id < 500; id += 100) { /* small ones, until many are asked for */
+        tide_event event;
+        while (has_next(&w, &event))
+            ack(&w, event.handle);
+        serve(&w);
+        op = fake_find(&w.fake, TIDE_OP_FETCH);
+        fake_answer_entries(&w.fake, op, id, op->count_max, 1, 40);
+        turn(&w);
+    }
+    tide_event event;
+    while (has_next(&w, &event))
+        ack(&w, event.handle);
+    serve(&w);
+    while ((op = fake_find(&w.fake, TIDE_OP_FETCH)) != NULL && op->count_max > 3) {
+        fake_answer_entries(&w.fake, op, 1000 + w.fake.submitted[TIDE_OP_FETCH], 1, 1, 5000);
+        turn(&w);
+        while (has_next(&w, &event))
+            ack(&w, event.handle);
+        serve(&w);
+        assert_true(w.fake.submitted[TIDE_OP_FETCH] < 40);
+    }
+    assert_true(w.fake.submitted[TIDE_OP_FETCH] < 12);
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_group_then_history_then_two_reads),
@@ -335,6 +425,10 @@ int main(void) {
         cmocka_unit_test(test_history_that_brings_what_was_given_back_gives_it_back_again),
         cmocka_unit_test(test_gone_entries_are_acked_and_counted_F24),
         cmocka_unit_test(test_what_is_settled_meanwhile_is_not_run),
+        cmocka_unit_test(test_history_that_could_not_be_read_is_read_later_F11),
+        cmocka_unit_test(test_what_a_new_group_delivers_is_taken_though_just_settled_F14),
+        cmocka_unit_test(test_counts_of_what_is_held_go_back_after_history),
+        cmocka_unit_test(test_larger_events_are_asked_for_in_smaller_numbers_at_once_F30),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -198,6 +198,100 @@ static void test_promotion_follows_a_wake(void **state) {
     assert_int_equal(w.fake.watching, 0);
 }
 
+static void recovered(world *w, uint64_t id, uint32_t attempt) {
+    while (fake_find(&w->fake, TIDE_OP_RECOVER) == NULL)
+        pass(w, 100);
+    fake_answer_entries(&w->fake, fake_find(&w->fake, TIDE_OP_RECOVER), id, 1, attempt, 10);
+    turn(w);
+}
+
+/* Taken from us, given back, and claimed again, all while one round of keep-alive was on its way. */
+static void test_what_came_after_a_round_began_is_not_lost_by_it_F32(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    pass(&w, 5001);
+    fake_op *round = fake_find(&w.fake, TIDE_OP_EXTEND);
+    assert_int_equal(round->count, 1);
+    recovered(&w, 1, 1);
+    fake_answer_lost(&w.fake, fake_find(&w.fake, TIDE_OP_EXTEND), (tide_id[]){{1, 0}}, 1);
+    turn(&w);
+    assert_int_equal(stats(&w).buffered, 1);
+    assert_int_equal(stats(&w).lost_lease, 0);
+    world_close(&w);
+}
+
+static void test_what_is_lost_is_not_renewed_F32(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 2);
+    next(&w);
+    next(&w);
+    pass(&w, 5001);
+    fake_answer_lost(&w.fake, fake_find(&w.fake, TIDE_OP_EXTEND), (tide_id[]){{1, 0}}, 1);
+    turn(&w);
+    pass(&w, 5001);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_EXTEND);
+    assert_int_equal(op->count, 1);
+    assert_int_equal(op->ids[0].ms, 2);
+    world_close(&w);
+}
+
+/* What comes new has a lease of its own; it says nothing about what was there. */
+static void test_an_arrival_renews_nothing_F32(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    for (int i = 0; i < 3; i++)
+        pass(&w, 4000); /* no answer to the keep-alive */
+    deliver(&w, 2, 1);
+    pass(&w, 4000);
+    tide_event event;
+    assert_false(has_next(&w, &event)); /* 16 s: a peer may have 1 */
+    answer(&w, TIDE_OP_EXTEND, TIDE_OK);
+    answer(&w, TIDE_OP_EXTEND, TIDE_OK); /* one that began after that */
+    assert_int_equal(next(&w).entry->id.ms, 1);
+    world_close(&w);
+}
+
+static void test_a_keep_alive_that_fails_is_tried_again_and_renews_nothing_F11(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    pass(&w, 5001);
+    answer(&w, TIDE_OP_EXTEND, TIDE_LOADING);
+    assert_null(fake_find(&w.fake, TIDE_OP_EXTEND));
+    pass(&w, 4001);
+    assert_non_null(fake_find(&w.fake, TIDE_OP_EXTEND)); /* not a third of a lease later */
+    for (int i = 0; i < 2; i++) {
+        answer(&w, TIDE_OP_EXTEND, TIDE_LOADING);
+        pass(&w, 4001);
+    }
+    tide_event event;
+    assert_false(has_next(&w, &event));
+    world_close(&w);
+}
+
+/* A page that was under way when it was given back brings it: then the claim came after that. */
+static void test_what_was_given_back_and_claimed_again_runs(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    while (fake_find(&w.fake, TIDE_OP_RECOVER) == NULL)
+        pass(&w, 100);
+    settle(&w, next(&w).handle, (tide_verdict){.kind = TIDE_VERDICT_RELEASE});
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    recovered(&w, 1, 1);
+    assert_int_equal(stats(&w).buffered, 1);
+    assert_int_equal(next(&w).attempt, 1);
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lease_is_renewed_each_third),
@@ -209,6 +303,11 @@ int main(void) {
         cmocka_unit_test(test_the_dead_are_recovered_from_page_by_page_F23),
         cmocka_unit_test(test_promotion_follows_the_next_due_time),
         cmocka_unit_test(test_promotion_follows_a_wake),
+        cmocka_unit_test(test_what_came_after_a_round_began_is_not_lost_by_it_F32),
+        cmocka_unit_test(test_what_is_lost_is_not_renewed_F32),
+        cmocka_unit_test(test_an_arrival_renews_nothing_F32),
+        cmocka_unit_test(test_a_keep_alive_that_fails_is_tried_again_and_renews_nothing_F11),
+        cmocka_unit_test(test_what_was_given_back_and_claimed_again_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -130,6 +130,73 @@ static void test_a_late_reject_is_one_lost_lease(void **state) {
     world_close(&w);
 }
 
+/* A new group, say, delivered it while its ack was under way: that ack may have been the old group's. */
+static void test_what_is_delivered_again_is_settled_again(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    ack(&w, next(&w).handle);
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->items[0].kind, TIDE_SETTLE_ACK);
+    deliver(&w, 1, 1);
+    tide_event event;
+    assert_false(has_next(&w, &event)); /* it has been handled */
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->items[0].kind, TIDE_SETTLE_ACK);
+    assert_int_equal(op->items[0].id.ms, 1);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    assert_null(fake_find(&w.fake, TIDE_OP_SETTLE));
+    assert_int_equal(stats(&w).acked, 1);
+    world_close(&w);
+}
+
+/* A group that is gone has acked and given back all; what was to be moved has its new group to be moved from. */
+static void test_what_is_moved_outlives_its_group_F14(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 4);
+    settle(&w, next(&w).handle, (tide_verdict){.kind = TIDE_VERDICT_REJECT});
+    settle(&w, next(&w).handle, (tide_verdict){.kind = TIDE_VERDICT_NACK, .delay_ms = 60000});
+    ack(&w, next(&w).handle);
+    settle(&w, next(&w).handle, (tide_verdict){.kind = TIDE_VERDICT_RELEASE});
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->count, 4);
+    answer(&w, TIDE_OP_SETTLE, TIDE_NOGROUP);
+    assert_int_equal(stats(&w).settling, 2);
+    assert_int_equal(stats(&w).dead + stats(&w).retried + stats(&w).released, 0);
+    assert_int_equal(stats(&w).lost_lease, 0);
+    while (fake_find(&w.fake, TIDE_OP_SETTLE) == NULL)
+        pass(&w, 100);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->count, 2);
+    assert_int_equal(op->items[0].kind, TIDE_SETTLE_DEAD);
+    assert_int_equal(op->items[1].kind, TIDE_SETTLE_DELAY);
+    world_close(&w);
+}
+
+/* Out of memory, the server refuses what is moved; acks need none. */
+static void test_acks_go_on_while_what_is_moved_is_refused_F16(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 2);
+    settle(&w, next(&w).handle, (tide_verdict){.kind = TIDE_VERDICT_REJECT});
+    pass(&w, 5);
+    for (int i = 0; i < 6; i++) { /* the pauses grow */
+        answer(&w, TIDE_OP_SETTLE, TIDE_OOM);
+        while (fake_find(&w.fake, TIDE_OP_SETTLE) == NULL)
+            pass(&w, 100);
+    }
+    answer(&w, TIDE_OP_SETTLE, TIDE_OOM);
+    ack(&w, next(&w).handle);
+    pass(&w, 5);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_non_null(op);
+    assert_int_equal(op->items[0].kind, TIDE_SETTLE_ACK);
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_acks_go_in_batches),
@@ -138,6 +205,9 @@ int main(void) {
         cmocka_unit_test(test_handle_is_settled_once),
         cmocka_unit_test(test_stats_count_what_was_moved_only),
         cmocka_unit_test(test_a_late_reject_is_one_lost_lease),
+        cmocka_unit_test(test_what_is_delivered_again_is_settled_again),
+        cmocka_unit_test(test_what_is_moved_outlives_its_group_F14),
+        cmocka_unit_test(test_acks_go_on_while_what_is_moved_is_refused_F16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
