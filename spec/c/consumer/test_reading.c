@@ -396,9 +396,20 @@ static void test_larger_events_are_asked_for_in_smaller_numbers_at_once_F30(void
         turn(&w);
     }
     tide_event event;
+    for (int size = 40; size <= 80; size += 40) {
+        while (has_next(&w, &event))
+            ack(&w, event.handle);
+        serve(&w);
+        op = fake_find(&w.fake, TIDE_OP_FETCH);
+        assert_in_range(op->count_max, 20, 100);
+        fake_answer_entries(&w.fake, op, 500 + (uint64_t)size, op->count_max, 1, (size_t)size);
+        turn(&w);
+    }
     while (has_next(&w, &event))
         ack(&w, event.handle);
     serve(&w);
+    assert_int_equal(reads_in_flight(&w), 2);
+    assert_in_range(w.fake.ops[w.fake.op_count - 1].count_max, 20, 100);
     while ((op = fake_find(&w.fake, TIDE_OP_FETCH)) != NULL && op->count_max > 3) {
         fake_answer_entries(&w.fake, op, 1000 + w.fake.submitted[TIDE_OP_FETCH], 1, 1, 5000);
         turn(&w);
