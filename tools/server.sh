@@ -1,4 +1,5 @@
-# A throwaway server on loopback: server_start valkey|redis, server_stop. Sourced by ./dev.
+# A throwaway server on loopback: server_start valkey|redis, server_stop. Sourced by ./dev. What TIDEMILL_VALKEY_SERVER and
+# TIDEMILL_REDIS_SERVER name is started, else what is installed.
 # shellcheck shell=sh
 # Sets SERVER_URL, SERVER_PORT, SERVER_PID, SERVER_NAME, SERVER_VERSION. One at a time; stopped by its pid, also
 # when the shell ends.
@@ -6,19 +7,20 @@
 SERVER_PID=
 
 server_start() {
-    case $1 in
-    valkey) server_candidates='valkey-server redis-server' ;;
-    *) server_candidates='redis-server valkey-server' ;;
+    server_kind=$1
+    case $server_kind in
+    valkey) set -- "${TIDEMILL_VALKEY_SERVER:-valkey-server}" "${TIDEMILL_REDIS_SERVER:-redis-server}" ;;
+    *) set -- "${TIDEMILL_REDIS_SERVER:-redis-server}" "${TIDEMILL_VALKEY_SERVER:-valkey-server}" ;;
     esac
     server_binary=
-    for candidate in $server_candidates; do
+    for candidate in "$@"; do
         if command -v "$candidate" >/dev/null 2>&1; then
             server_binary=$candidate
             break
         fi
     done
-    [ -n "$server_binary" ] || { say_error "no $1 server is installed (./dev setup demo-valkey)"; return 1; }
-    SERVER_NAME=${server_binary%-server}
+    [ -n "$server_binary" ] || { say_error "no $server_kind server is installed (./dev setup demo-valkey)"; return 1; }
+    SERVER_NAME=$("$server_binary" --version | sed -n 's/ server v=.*//p' | tr '[:upper:]' '[:lower:]')
     SERVER_VERSION=$("$server_binary" --version | sed -n 's/.* v=\([0-9.]*\).*/\1/p')
     SERVER_DIR=$(mktemp -d "${TMPDIR:-/tmp}/tidemill-server.XXXXXX") || return 1
     trap server_stop EXIT
