@@ -41,14 +41,18 @@ end
 function M.fallback(bus)
   local methods = {}
 
-  --- Renews the event's lease now; a running handler's lease is renewed by itself, this is for the impatient.
-  -- Doesn't wait.
+  --- Renews the event's lease now, without waiting: for a handler that computes for so long that the loop, which renews
+  -- the leases of all that run, doesn't turn.
   ---@param event tidemill.Event
   ---@return true? ok
   ---@return tidemill.Error? err
   function methods.extend(event)
     check_event(event, "event:extend")
-    return bus.settle(event, verdict.EXTEND)
+    local ok, err = bus.settle(event, verdict.EXTEND)
+    if not ok then
+      return nil, err
+    end
+    return bus.core:poll(0) -- sends it, and takes the answer to the one before; starts no handler
   end
 
   --- Publishes a consequence of this event: correlation_id, causation_id and traceparent are carried over unless the

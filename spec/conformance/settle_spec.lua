@@ -330,6 +330,33 @@ describe("settling on " .. world.engine, function()
     assert.equal(1, runs)
   end)
 
+  it("extends the lease of a handler that computes and says so, so that nobody else gets the event", "shared", function(w)
+    local runs, total, repeated = 0, 0, 0
+    local function count(event)
+      total = total + 1
+      if event.attempt > 1 then repeated = repeated + 1 end
+    end
+    local options = { lease = 1.5, recover = 0.1 }
+    local topic = w:topic()
+    local other, other_bus = w:topic()
+    topic:on("*", options, function(event)
+      runs = runs + 1
+      count(event)
+      if runs > 1 then return end
+      other:on("*", options, count) -- what was not read ahead is new for it, and not repeated
+      for _ = 1, 70 do -- its own loop doesn't turn meanwhile, the other consumer's does
+        assert(event:extend())
+        assert(other_bus:tick(0.05, { wait = true }))
+      end
+    end)
+    w:fill(topic, 20) -- those that wait behind it are held, too
+    local deadline = w.clock() + 20
+    while runs == 0 and w.clock() < deadline do assert(topic.bus:tick(0.05, { wait = true })) end
+    assert.equal(0, repeated)
+    w:wait(function() return total == 20 end)
+    assert.equal(0, repeated)
+  end)
+
   it("keeps order within the events that do not fail", function(w)
     local topic = w:topic()
     local fine = {}
