@@ -134,7 +134,11 @@ bool sim__is(tide_str arg, const char *word);
 void sim__reply_arity(bytes *out, const char *command);
 tide_id sim__id_after(tide_id id);
 bool sim__parse_bound(tide_str text, bool upper, tide_id *id, bytes *out);
-void sim__reply_no_group(bytes *out, tide_str key, tide_str name);
+/* The group and its stream; NULL: an error was written, the one that most commands give. */
+group *sim__find_group_or_say(sim_server *server, tide_str key, tide_str name, stream **s,
+                              bytes *out);
+/* False: an error was written. */
+bool sim__are_ids(const tide_str *args, size_t count, bytes *out);
 bool sim__add_entry(sim_server *server, tide_str key, const tide_str *args, size_t count,
                     bytes *out);
 void sim__cmd_xadd(sim_server *server, const tide_str *args, size_t count, bytes *out);

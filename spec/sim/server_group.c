@@ -280,15 +280,11 @@ void sim__cmd_xack(sim_server *server, const tide_str *args, size_t count, bytes
         sim__reply_int(out, 0);
         return;
     }
-    tide_id id;
-    for (size_t i = 3; i < count; i++) {
-        if (!tide_id_parse(args[i], 0, &id)) {
-            sim__reply_error(out, SIM_BAD_ID);
-            return;
-        }
-    }
+    if (!sim__are_ids(args + 3, count - 3, out))
+        return;
     int64_t done = 0;
     for (size_t i = 3; i < count; i++) {
+        tide_id id;
         tide_id_parse(args[i], 0, &id);
         done += (int64_t)sim__ack(s, args[2], id);
     }
@@ -330,13 +326,9 @@ void sim__cmd_xpending(sim_server *server, const tide_str *args, size_t count, b
             return;
     }
     stream *s;
-    if (!sim__find_stream(server, args[1], &s, out))
+    group *g = sim__find_group_or_say(server, args[1], args[2], &s, out);
+    if (g == NULL)
         return;
-    group *g = sim__find_group(s, args[2]);
-    if (g == NULL) {
-        sim__reply_no_group(out, args[1], args[2]);
-        return;
-    }
     if (count == 3) {
         sim__reply_array(out, 4);
         sim__reply_int(out, (int64_t)g->count);
@@ -412,13 +404,9 @@ void sim__cmd_xclaim(sim_server *server, const tide_str *args, size_t count, byt
     }
     stream *s;
     int64_t min_idle;
-    if (!sim__find_stream(server, args[1], &s, out))
+    group *g = sim__find_group_or_say(server, args[1], args[2], &s, out);
+    if (g == NULL)
         return;
-    group *g = sim__find_group(s, args[2]);
-    if (g == NULL) {
-        sim__reply_no_group(out, args[1], args[2]);
-        return;
-    }
     if (!tide_i64_parse(args[4], &min_idle)) {
         sim__reply_error(out, "ERR Invalid min-idle-time argument for XCLAIM");
         return;
@@ -525,13 +513,9 @@ void sim__cmd_xautoclaim(sim_server *server, const tide_str *args, size_t count,
         }
     }
     stream *s;
-    if (!sim__find_stream(server, args[1], &s, out))
+    group *g = sim__find_group_or_say(server, args[1], args[2], &s, out);
+    if (g == NULL)
         return;
-    group *g = sim__find_group(s, args[2]);
-    if (g == NULL) {
-        sim__reply_no_group(out, args[1], args[2]);
-        return;
-    }
     uint32_t consumer = sim__make_consumer(g, args[3]);
     bytes rows = {0}, gone = {0};
     size_t number = 0, gone_count = 0;

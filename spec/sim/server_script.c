@@ -93,15 +93,23 @@ bool sim__refuses_memory(const sim_server *server, bytes *out) {
     return true;
 }
 
-/* The group, or the error that XPENDING gives. */
-static group *script_group(sim_server *server, tide_str key, tide_str name, stream **s,
-                           bytes *out) {
-    if (!sim__find_stream(server, key, s, out))
-        return NULL;
-    group *g = sim__find_group(*s, name);
-    if (g == NULL)
-        sim__reply_no_group(out, key, name);
-    return g;
+/* XADD's arguments behind the key: the trimming that argv[1] and argv[2] ask for, "*", then the record at `at`: how many
+ * fields and values, and they. Advances `at` behind it; room for two more is left. */
+enum { RECORD_ARGS_MAX = 80 };
+static size_t record_args(const tide_str *argv, size_t *at, tide_str *args) {
+    uint64_t count = 0;
+    tide_u64_parse(argv[*at], &count);
+    size_t n = 0;
+    if (argv[1].len > 0) {
+        args[n++] = TIDE_STR("MAXLEN");
+        args[n++] = argv[1];
+        args[n++] = argv[2];
+    }
+    args[n++] = TIDE_STR("*");
+    for (uint64_t k = 0; k < count && n < RECORD_ARGS_MAX - 2; k++)
+        args[n++] = argv[*at + 1 + k];
+    *at += 1 + (size_t)count;
+    return n;
 }
 
 static void script_dedupe(sim_server *server, const tide_str *keys, size_t key_count,
@@ -111,8 +119,8 @@ static void script_dedupe(sim_server *server, const tide_str *keys, size_t key_c
     size_t at = 3;
     sim__reply_array(out, (key_count - 1) * 2);
     for (size_t i = 1; i < key_count; i++) {
-        uint64_t count = 0;
-        tide_u64_parse(argv[at], &count);
+        tide_str args[RECORD_ARGS_MAX];
+        size_t n = record_args(argv, &at, args);
         tide_str there;
         if (sim__get_text(server, keys[i], &there)) {
             sim__reply_str(out, there);
@@ -121,16 +129,6 @@ static void script_dedupe(sim_server *server, const tide_str *keys, size_t key_c
             sim__refuses_memory(server, out);
             sim__reply_int(out, 0);
         } else {
-            tide_str args[80];
-            size_t n = 0;
-            if (argv[1].len > 0) {
-                args[n++] = TIDE_STR("MAXLEN");
-                args[n++] = argv[1];
-                args[n++] = argv[2];
-            }
-            args[n++] = TIDE_STR("*");
-            for (uint64_t k = 0; k < count && n < 80; k++)
-                args[n++] = argv[at + 1 + k];
             bytes one = {0};
             if (sim__add_entry(server, keys[0], args, n, &one)) {
                 char *line = (char *)memchr(one.data, '\n', one.size) + 1;
@@ -141,7 +139,6 @@ static void script_dedupe(sim_server *server, const tide_str *keys, size_t key_c
             free(one.data);
             sim__reply_int(out, 0);
         }
-        at += 1 + (size_t)count;
     }
 }
 
@@ -174,24 +171,13 @@ static void script_append(sim_server *server, const tide_str *keys, const tide_s
     bytes ids = {0};
     size_t number = 0;
     for (size_t at = 3; at < argc;) {
-        uint64_t count = 0;
-        tide_u64_parse(argv[at], &count);
         char digits[TIDE_U64_DIGITS_MAX];
-        tide_str args[80];
-        size_t n = 0;
-        if (argv[1].len > 0) {
-            args[n++] = TIDE_STR("MAXLEN");
-            args[n++] = argv[1];
-            args[n++] = argv[2];
-        }
-        args[n++] = TIDE_STR("*");
-        for (uint64_t k = 0; k < count && n < 70; k++)
-            args[n++] = argv[at + 1 + k];
+        tide_str args[RECORD_ARGS_MAX];
+        size_t n = record_args(argv, &at, args);
         args[n++] = TIDE_STR("version");
         args[n++] = (tide_str){digits, tide_u64_format(digits, ++version)};
         sim__add_entry(server, keys[0], args, n, &ids);
         number++;
-        at += 1 + (size_t)count;
     }
     char digits[TIDE_U64_DIGITS_MAX];
     sim__set_text(server, keys[1], (tide_str){digits, tide_u64_format(digits, version)}, 0);
@@ -376,25 +362,28 @@ static void script_promote(sim_server *server, const tide_str *keys, const tide_
     sim__reply_int(out, broken);
 }
 
-/* Whether the entry is pending for this consumer; answers 0 when it isn't. */
-static bool is_own(group *g, tide_str name, tide_id id, bytes *out) {
+/* Of the entry argv[2] of keys[0], when it is pending in group argv[0] for consumer argv[1] and may be moved: its stream and
+ * id. False: that was answered. */
+static bool may_move(sim_server *server, const tide_str *keys, const tide_str *argv, stream **s,
+                     tide_id *id, bytes *out) {
+    group *g = sim__find_group_or_say(server, keys[0], argv[0], s, out);
+    if (g == NULL || !tide_id_parse(argv[2], 0, id))
+        return false;
     uint32_t consumer = UINT32_MAX;
-    sim__find_consumer(g, name, &consumer);
-    const pending *p = sim__find_pending(g, id);
-    if (p != NULL && p->consumer == consumer)
-        return true;
-    sim__reply_int(out, 0);
-    return false;
+    sim__find_consumer(g, argv[1], &consumer);
+    const pending *p = sim__find_pending(g, *id);
+    if (p == NULL || p->consumer != consumer) {
+        sim__reply_int(out, 0);
+        return false;
+    }
+    return !sim__refuses_memory(server, out);
 }
 
 static void script_dead(sim_server *server, const tide_str *keys, const tide_str *argv, size_t argc,
                         bytes *out) {
     stream *s;
-    group *g = script_group(server, keys[0], argv[0], &s, out);
     tide_id id;
-    if (g == NULL || !tide_id_parse(argv[2], 0, &id))
-        return;
-    if (!is_own(g, argv[1], id, out) || sim__refuses_memory(server, out))
+    if (!may_move(server, keys, argv, &s, &id, out))
         return;
     tide_str *args = sim__grab(NULL, argc * sizeof *args);
     args[0] = TIDE_STR("*");
@@ -413,11 +402,8 @@ static void script_dead(sim_server *server, const tide_str *keys, const tide_str
 static void script_delay(sim_server *server, const tide_str *keys, const tide_str *argv,
                          bytes *out) {
     stream *s;
-    group *g = script_group(server, keys[0], argv[0], &s, out);
     tide_id id;
-    if (g == NULL || !tide_id_parse(argv[2], 0, &id))
-        return;
-    if (!is_own(g, argv[1], id, out) || sim__refuses_memory(server, out))
+    if (!may_move(server, keys, argv, &s, &id, out))
         return;
     int64_t delay = 0;
     tide_i64_parse(argv[4], &delay);
@@ -431,7 +417,7 @@ static void script_delay(sim_server *server, const tide_str *keys, const tide_st
 static void script_own(sim_server *server, const tide_str *keys, const tide_str *argv, size_t argc,
                        bytes *out) {
     stream *s;
-    group *g = script_group(server, keys[0], argv[0], &s, out);
+    group *g = sim__find_group_or_say(server, keys[0], argv[0], &s, out);
     if (g == NULL)
         return;
     uint32_t consumer = UINT32_MAX;
@@ -457,7 +443,7 @@ static void script_own(sim_server *server, const tide_str *keys, const tide_str 
 static void script_extend(sim_server *server, const tide_str *keys, const tide_str *argv,
                           size_t argc, bytes *out) {
     stream *s;
-    group *g = script_group(server, keys[0], argv[0], &s, out);
+    group *g = sim__find_group_or_say(server, keys[0], argv[0], &s, out);
     if (g == NULL)
         return;
     uint32_t consumer = UINT32_MAX;
@@ -488,7 +474,7 @@ static void script_extend(sim_server *server, const tide_str *keys, const tide_s
 static void script_gone(sim_server *server, const tide_str *keys, const tide_str *argv,
                         bytes *out) {
     stream *s;
-    group *g = script_group(server, keys[0], argv[0], &s, out);
+    group *g = sim__find_group_or_say(server, keys[0], argv[0], &s, out);
     if (g == NULL)
         return;
     uint32_t consumer = UINT32_MAX;

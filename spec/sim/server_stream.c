@@ -62,9 +62,26 @@ bool sim__parse_bound(tide_str text, bool upper, tide_id *id, bytes *out) {
     return true;
 }
 
-void sim__reply_no_group(bytes *out, tide_str key, tide_str name) {
-    sim__put_format(out, "-NOGROUP No such key '%.*s' or consumer group '%.*s'\r\n", (int)key.len,
-                    key.data, (int)name.len, name.data);
+group *sim__find_group_or_say(sim_server *server, tide_str key, tide_str name, stream **s,
+                              bytes *out) {
+    if (!sim__find_stream(server, key, s, out))
+        return NULL;
+    group *g = sim__find_group(*s, name);
+    if (g == NULL)
+        sim__put_format(out, "-NOGROUP No such key '%.*s' or consumer group '%.*s'\r\n",
+                        (int)key.len, key.data, (int)name.len, name.data);
+    return g;
+}
+
+bool sim__are_ids(const tide_str *args, size_t count, bytes *out) {
+    tide_id id;
+    for (size_t i = 0; i < count; i++) {
+        if (!tide_id_parse(args[i], 0, &id)) {
+            sim__reply_error(out, SIM_BAD_ID);
+            return false;
+        }
+    }
+    return true;
 }
 
 /* ---- XADD and what else writes entries ---- */
@@ -230,15 +247,11 @@ void sim__cmd_xdel(sim_server *server, const tide_str *args, size_t count, bytes
         sim__reply_int(out, 0);
         return;
     }
-    tide_id id;
-    for (size_t i = 2; i < count; i++) {
-        if (!tide_id_parse(args[i], 0, &id)) {
-            sim__reply_error(out, SIM_BAD_ID);
-            return;
-        }
-    }
+    if (!sim__are_ids(args + 2, count - 2, out))
+        return;
     int64_t done = 0;
     for (size_t i = 2; i < count; i++) {
+        tide_id id;
         tide_id_parse(args[i], 0, &id);
         const entry *e = sim__find_entry(s, id);
         if (e != NULL) {
