@@ -330,7 +330,7 @@ describe("settling on " .. world.engine, function()
     assert.equal(1, runs)
   end)
 
-  it("extends the lease of a handler that computes and says so, so that nobody else gets the event", "shared", function(w)
+  it("extends the lease of a handler that computes where it says so", "shared", function(w)
     local runs, total, repeated = 0, 0, 0
     local function count(event)
       total = total + 1

@@ -348,6 +348,18 @@ local function examine_sqlite(server, url, add)
   end
 end
 
+-- ---- topics ----
+
+local function examine_topics(bus, topics, add)
+  for _, topic in ipairs(topics) do
+    local _, err = bus.streams:xlen(topic)
+    if err and err.code == "TIDE-WRONGTYPE" then
+      add("error", "topic", ("the key %s is no stream: another program has that name"):format(topic),
+        "use another name for the topic, or RENAME the key")
+    end
+  end
+end
+
 -- ---- the report ----
 
 local MARKS = { ok = { "green", "ok" }, warn = { "yellow", "warning" }, error = { "red", "WRONG" } }
@@ -401,6 +413,7 @@ function M.run(options, cli)
   else
     examine_redis(bus, options.topic, options.role, url, add)
   end
+  examine_topics(bus, options.topic, add)
   bus:close()
   local counts = show(bus.url, findings, options.json)
   if counts.error > 0 or (options.strict and counts.warn > 0) then return ui.FAILURE end

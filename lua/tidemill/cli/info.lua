@@ -90,7 +90,7 @@ local function print_topic(info, options)
 end
 
 function M.run(options, cli)
-  for _, topic in ipairs(options.topic) do cli.check_topic(topic) end
+  for _, topic in ipairs(options.topic) do cli.check_topic(topic, true) end
   local bus = cli.connect(options, true)
   local code = ui.OK
   local found = json.array {}
@@ -107,7 +107,8 @@ function M.run(options, cli)
       print_topic(info, options)
     end
   end
-  if options.json then ui.write(json.encode(#options.topic == 1 and found[1] or found), "\n") end
+  local one = #options.topic == 1
+  if options.json and (found[1] or not one) then ui.write(json.encode(one and found[1] or found), "\n") end
   bus:close()
   return code
 end

@@ -99,7 +99,7 @@ local function last_entries(streams, key, count, matches)
   local found, upper = {}, "+"
   while #found < count do
     local page, err = streams:xrevrange(key, upper, "-", { count = PAGE })
-    if not page then ui.fail_with(err) end
+    if not page then ui.fail_with(err, key) end
     for _, entry in ipairs(page) do
       if #found < count and matches((split(entry)).type) then found[#found + 1] = entry end
     end
@@ -113,7 +113,7 @@ end
 
 local function last_id(streams, key)
   local page, err = streams:xrevrange(key, "+", "-", { count = 1 })
-  if not page then ui.fail_with(err) end
+  if not page then ui.fail_with(err, key) end
   return page[1] and page[1].id or "0-0"
 end
 
@@ -139,7 +139,7 @@ local function follow(bus, key, from, matches, show)
   while true do
     local reply, err = await(bus, key, last)
     if reply == nil and err then
-      if not err.retryable then ui.fail_with(err) end
+      if not err.retryable then ui.fail_with(err, key) end
       if trouble ~= err.code then
         trouble = err.code
         ui.note("%s; trying again", tostring(err))
@@ -181,7 +181,7 @@ function M.run(options, cli)
     local lower, left = options.from, options.count or math.huge
     while left > 0 do
       local page, err = streams:xrange(key, lower, "+", { count = PAGE })
-      if not page then ui.fail_with(err) end
+      if not page then ui.fail_with(err, key) end
       for _, entry in ipairs(page) do
         if left > 0 and matches((split(entry)).type) then
           show(entry)

@@ -139,6 +139,25 @@ for _, kind in ipairs(server.kinds()) do
       end
     end)
 
+    it("B4 tells a topic whose name another program has", function()
+      live = server.start(kind)
+      live:cli("SET", "taken", "1")
+      local report = cli.run { "doctor", "free", "taken", "--url", live.url }
+      assert.equal(1, report.code, report.err)
+      assert.truthy(report.out:find("the key taken is no stream", 1, true), report.out)
+      assert.is_nil(report.out:find("the key free", 1, true), report.out)
+      for _, words in ipairs { { "tail", "taken" }, { "tail", "taken", "-f" }, { "info", "taken" },
+        { "info", "taken", "--json" }, { "publish", "taken", "A" } } do
+        words[#words + 1] = "--url"
+        words[#words + 1] = live.url
+        local result = cli.run(words)
+        assert.equal(1, result.code)
+        assert.equal("", result.out)
+        commands.assert_one_line(result)
+        assert.truthy(result.err:find "taken.* WRONGTYPE", result.err)
+      end
+    end)
+
     it("doctor warns of eviction and of a replica", function()
       live = server.start(kind, { maxmemory = "100mb", maxmemory_policy = "allkeys-lru" })
       local result = cli.run { "doctor", "--url", live.url }

@@ -68,6 +68,7 @@ describe("the command's usage", function()
     { "B4 a topic name with *", { "info", "a*" }, "'*'" },
     { "B4 a topic name that turns text around", { "tail", "\226\128\174x" }, "bidirectional" },
     { "B4 a topic name of tidemill's own", { "publish", "{a}:delayed", "A" }, "tidemill's own" },
+    { "B4 a look at a key of tidemill's own", { "info", "{a}:delayed" }, "tidemill's own" },
     { "B3 metadata without a value", { "publish", "orders", "A", "--meta", "oops" }, "--meta wants K=V" },
     { "B3 an expected version that is none", { "publish", "orders", "A", "--expected", "now" }, "--expected wants" },
     { "B3 an id that is none", { "tail", "orders", "--from", "yesterday" }, "--from wants a stream id" },
