@@ -212,7 +212,10 @@ local function run(bus, seconds)
   end
   local signal = core.signal_taken()
   if signal > 0 then
-    bus.log("info", ("signal %d: draining for at most %g s"):format(signal, bus.grace))
+    local running = handlers_running(bus)
+    -- Whoever pressed Ctrl-C and sees nothing happen learns why.
+    bus.log(running > 0 and "warn" or "info", ("signal %d: waiting up to %g s for %d running handler%s; a second signal "
+      .. "ends the process at once"):format(signal, bus.grace, running, running == 1 and "" or "s"))
   end
   return drain(bus, bus.grace)
 end

@@ -154,7 +154,7 @@ commands.each_target(function(target)
       local process = cli.spawn({ "run", path, "--grace", "50" }, { env = { TIDEMILL_URL = store.url } })
       assert.truthy(process:wait_for "began", process:errors())
       process:signal "TERM"
-      shell.sleep(0.3)
+      assert.truthy(process:wait_for "waiting up to 50 s for 1 running handler; a second signal", process:errors())
       assert.is_true(process:is_alive())
       process:signal "TERM"
       assert.is_not_nil(process:wait(10))
