@@ -214,8 +214,8 @@ local function run(bus, seconds)
   if signal > 0 then
     local running = handlers_running(bus)
     -- Whoever pressed Ctrl-C and sees nothing happen learns why.
-    bus.log(running > 0 and "warn" or "info", ("signal %d: waiting up to %g s for %d running handler%s; a second signal "
-      .. "ends the process at once"):format(signal, bus.grace, running, running == 1 and "" or "s"))
+    bus.log(running > 0 and "warn" or "info", ("signal %d: waiting up to %g s for %d running handler%s; "
+      .. "a second signal ends the process at once"):format(signal, bus.grace, running, running == 1 and "" or "s"))
   end
   return drain(bus, bus.grace)
 end

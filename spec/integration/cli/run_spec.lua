@@ -4,7 +4,6 @@ local cjson = require "cjson"
 local cli = require "spec.support.cli"
 local commands = require "spec.support.commands"
 local server = require "spec.support.server"
-local shell = require "spec.support.shell"
 
 local dir, script = commands.dir, commands.script
 
