@@ -224,7 +224,7 @@ static bool read_number(reader *r) {
     if (negative)
         r->at++;
     if (!is_digit(r))
-        return fail(r, "a number without digits");
+        return fail(r, negative ? "a minus without digits" : "no value begins like this");
     uint64_t mantissa = 0;
     int digits = 0, exponent = 0;
     bool integral = true;

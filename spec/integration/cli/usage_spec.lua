@@ -57,6 +57,7 @@ describe("the command's usage", function()
     { "B3 a value out of range", { "run", "--grace", "-1", "x.lua" }, "" },
     { "B3 not a number", { "run", "--for", "nan", "x.lua" }, "'nan' is not a number" },
     { "B3 data that is no JSON", { "publish", "orders", "A", "{nope" }, "DATA is not JSON" },
+    { "B3 data that is a bare word", { "publish", "orders", "A", "hello" }, "no value begins like this at byte 1" },
     { "B5 truncated JSON", { "publish", "orders", "A", '{"a":[1,' }, "DATA is not JSON" },
     { "B5 JSON a thousand levels deep", { "publish", "orders", "A", ("["):rep(1000) }, "256 levels" },
     { "B5 a lone surrogate", { "publish", "orders", "A", [["\ud800"]] }, "lone surrogate" },
