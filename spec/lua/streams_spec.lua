@@ -75,6 +75,12 @@ describe("bus.streams", function()
     end
   end)
 
+  it("says which command the engine doesn't have, with one code", function()
+    local reply, err = streams:command("LPUSH", "list", "x")
+    assert.is_nil(reply)
+    assert.equal("TIDE-UNSUPPORTED: LPUSH is not on this engine", tostring(err))
+  end)
+
   it("waits at the engine only as long as asked to", function()
     assert.same({}, streams:xread { streams = { s = "$" }, block = 0.05 })
   end)

@@ -180,7 +180,9 @@ tide_status tide__sq_error(tide__sq_call *call, const char *format, ...) {
         if (strcmp(word, words[i].word) == 0)
             status = words[i].status;
     }
-    return tide__sq_refuse(call->store, call->work, status, word, "%s", text);
+    /* The word that is a code of ours comes with the status already. */
+    return tide__sq_refuse(call->store, call->work, status, word, "%s",
+                           status == TIDE_UNSUPPORTED ? text + word_len + 1 : text);
 }
 
 tide_status tide__sq_error_arity(tide__sq_call *call, const char *subcommand) {
