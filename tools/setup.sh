@@ -96,8 +96,7 @@ setup_for() {
 
 setup_explicit() {
     if ! setup_needs "$1" >/dev/null; then
-        say_error "setup: unknown purpose \"$1\"; did you mean \"$(nearest "$1" \
-            'build demo demo-valkey test bench fuzz lint lua')\"?"
+        say_error "setup: unknown purpose \"$1\"$(instead "$1" 'build demo demo-valkey test bench fuzz lint lua')"
         return 2
     fi
     setup_run "$1" || return 1

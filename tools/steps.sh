@@ -485,7 +485,7 @@ test_main() {
             case " $STEPS " in
             *" $argument "*) wanted="$wanted $argument" ;;
             *)
-                say_error "test: unknown step \"$argument\"; did you mean \"$(nearest "$argument" "$STEPS --list --no-setup")\"?"
+                say_error "test: unknown step \"$argument\"$(instead "$argument" "$STEPS --list --no-setup")"
                 return 2 ;;
             esac ;;
         esac

@@ -16,8 +16,8 @@ progress() { [ -z "$UI_TTY" ] || printf '%s … ' "$1"; }
 progress_done() { if [ -n "$UI_TTY" ]; then printf '\r%s: %sdone%s\033[K\n' "$1" "$UI_GREEN" "$UI_OFF"; fi; }
 progress_failed() { if [ -n "$UI_TTY" ]; then printf '\r%s: %sfailed%s\033[K\n' "$1" "$UI_RED" "$UI_OFF"; fi; }
 
-# nearest WORD "CANDIDATE…": the candidate at the smallest edit distance.
-nearest() {
+# instead WORD "CANDIDATE…": "; did you mean …?" with the nearest candidate, when that may be a slip; else all of them.
+instead() {
     printf '%s\n' "$2" | tr ' ' '\n' | awk -v a="$1" '
         function min3(x, y, z) { if (y < x) x = y; if (z < x) x = z; return x }
         function distance(s, t,   i, j, n, m, d) {
@@ -31,6 +31,13 @@ nearest() {
             return d[n, m]
         }
         BEGIN { best = 1e9 }
-        $0 != "" { x = distance(a, $0); if (x < best) { best = x; name = $0 } }
-        END { print name }'
+        $0 != "" {
+            all = all (all == "" ? "" : ", ") $0
+            x = distance(a, $0)
+            if (x < best) { best = x; name = $0 }
+        }
+        END {
+            if (best <= length(a) / 3 + 1 && best < length(name)) printf "; did you mean \"%s\"?", name
+            else printf "; there are %s", all
+        }'
 }

@@ -85,7 +85,8 @@ static int core_serial(lua_State *L) {
  * socket that has gone. Doesn't wait. */
 static int core_is_hung_up(lua_State *L) {
     struct pollfd one = {.fd = (int)luaL_checkinteger(L, 1)};
-    lua_pushboolean(L, poll(&one, 1, 0) == 1 && (one.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0);
+    lua_pushboolean(L,
+                    poll(&one, 1, 0) == 1 && (one.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0);
     return 1;
 }
 

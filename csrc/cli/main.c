@@ -93,7 +93,7 @@ static int find_folders(cli_folders *folders) {
         }
     }
     if (named != NULL && named[0] != '\0') {
-        return join(folders->lua, named, "");
+        return join(folders->lua, named, "") && has_lua_files(folders->lua);
     }
     if (has_bin) {
         static const char *const beside[] = {"/../lua", "/../../lua", "/../share/lua/5.4"};
@@ -174,7 +174,10 @@ int main(int argc, char **argv) {
         const char *message = lua_tostring(L, -1);
         if (arguments.folders == NULL)
             message = "its Lua files were not found; TIDEMILL_LUA_DIR can name their folder";
-        fprintf(stderr, "tidemill: %s\n", message != NULL ? message : "cannot start");
+        if (message == NULL)
+            message = "cannot start";
+        /* Of a module that isn't there Lua lists each place where it has looked, a line each. */
+        fprintf(stderr, "tidemill: %.*s\n", (int)strcspn(message, "\n"), message);
     }
     lua_close(L);
     return status;

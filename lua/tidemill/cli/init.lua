@@ -302,6 +302,11 @@ end
 local function on_error(err)
   if ui.is_failure(err) or err == help_wanted then return err end
   if type(err) == "string" and err:find "interrupted!$" then return ui.interrupted end
+  local missing = type(err) == "string" and err:match "module '([^\n]-)' not found:\n"
+  if missing == "tidemill.core" then
+    return ui.failure(ui.FAILURE, "its C module tidemill.core is not found; in the source tree ./dev build makes it, "
+      .. "elsewhere LUA_CPATH says where it is")
+  end
   return { crash = tostring(err), trace = debug.traceback("", 2) }
 end
 

@@ -12,9 +12,18 @@ local TEXT_MAX = 4096
 
 local failure_mt = { __name = "tidemill.cli.failure", __tostring = function(self) return self.message end }
 
+--- What M.fail raises.
+---@param code integer
+---@param message? string
+function M.failure(code, message)
+  return setmetatable({ exit = code, message = message }, failure_mt)
+end
+
 --- Ends the command with an exit code and one line on stderr (none when `message` is nil).
+---@param code integer
+---@param message? string
 function M.fail(code, message)
-  error(setmetatable({ exit = code, message = message }, failure_mt), 0)
+  error(M.failure(code, message), 0)
 end
 
 --- Whether a raised value comes from M.fail.

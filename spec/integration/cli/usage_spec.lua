@@ -36,6 +36,22 @@ describe("the command's usage", function()
     assert.truthy(result.err:find "Usage:")
   end)
 
+  it("says what to do where it isn't built, or half installed", function()
+    local result = cli.run({ "info", "t" }, { path = cli.launcher, env = {
+      TIDEMILL_BUILD = "/nowhere", LUA_CPATH = false, LUA_CPATH_5_4 = false } })
+    assert.equal(1, result.code)
+    assert_one_line(result)
+    assert.truthy(result.err:find("tidemill.core is not found; in the source tree ./dev build makes it", 1, true),
+      result.err)
+    if cli.program then
+      result = cli.run({ "info", "t" }, { path = cli.program, env = {
+        TIDEMILL_LUA_DIR = "/nowhere", LUA_PATH = false, LUA_PATH_5_4 = false } })
+      assert.equal(1, result.code)
+      assert_one_line(result)
+      assert.truthy(result.err:find("TIDEMILL_LUA_DIR can name their folder", 1, true), result.err)
+    end
+  end)
+
   it("tells its version", function()
     local result = cli.run { "version" }
     assert.equal(0, result.code)
