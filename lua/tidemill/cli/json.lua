@@ -35,6 +35,25 @@ function M.base64(bytes)
   return table.concat(out)
 end
 
+--- The bytes of base64 text; nil when it is none.
+---@param text string
+---@return string?
+function M.bytes(text)
+  local digits, padding = text:match "^([%w+/]*)(=*)$"
+  if not digits or #text % 4 ~= 0 or #padding > 2 then return nil end
+  local out = {}
+  for index = 1, #digits, 4 do
+    local n, count = 0, 0
+    for place = index, index + 3 do
+      local digit = digits:sub(place, place)
+      n = n * 64 + (digit ~= "" and DIGITS:find(digit, 1, true) - 1 or 0)
+      count = count + (digit ~= "" and 1 or 0)
+    end
+    out[#out + 1] = string.char(math.floor(n / 65536), math.floor(n / 256) % 256, n % 256):sub(1, count - 1)
+  end
+  return table.concat(out)
+end
+
 local SHORT = { [8] = "\\b", [9] = "\\t", [10] = "\\n", [12] = "\\f", [13] = "\\r" }
 
 local function unicode(point)
@@ -107,6 +126,49 @@ end
 
 --- One line of JSON, without a line end.
 M.encode = encode
+
+-- Behind the value that begins at `index` of a JSON text that has been decoded already.
+local function behind(text, index)
+  if text:find('^"', index) then
+    index = index + 1
+    while true do
+      index = text:find('["\\]', index)
+      if text:find('^"', index) then return index + 1 end
+      index = index + 2
+    end
+  elseif not text:find("^[{%[]", index) then
+    return text:find("[,}%]%s]", index) or #text + 1
+  end
+  local depth = 0
+  repeat
+    index = text:find('[{}%[%]"]', index)
+    if text:find('^"', index) then
+      index = behind(text, index)
+    else
+      depth = depth + (text:find("^[{%[]", index) and 1 or -1)
+      index = index + 1
+    end
+  until depth == 0
+  return index
+end
+
+--- A member of an object as it is written, digit for digit; nil when there is none. Of equal names the last one counts.
+---@param text string  JSON that has been decoded already: an object
+---@param name string
+---@return string?
+function M.member(text, name)
+  local found
+  local index = text:find('[^%s{]', 1)
+  while text:find('^"', index) do
+    local name_end = behind(text, index)
+    local key = codec.decode(text:sub(index, name_end - 1))
+    local from = text:find("[^%s:]", name_end)
+    local to = behind(text, from)
+    if key == name then found = text:sub(from, to - 1) end
+    index = text:find("[^%s,]", to)
+  end
+  return found
+end
 
 --- The decoded value, or nil and what is wrong with the text. JSON null gives M.null.
 M.decode = codec.decode

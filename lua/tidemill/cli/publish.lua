@@ -134,6 +134,15 @@ local EVENT_KEYS = {
 -- Where an event once was; a new one gets its own.
 local IGNORED_KEYS = { stream_id = true, stream = true, topic = true }
 
+-- A string that isn't UTF-8 as `tail --json` writes it, back as bytes; anything else as it is.
+local function unpacked(value)
+  if type(value) == "table" and type(value.base64) == "string" then
+    local name, other = next(value)
+    if name == "base64" and next(value, name) == nil then return json.bytes(other) or value end
+  end
+  return value
+end
+
 local function line_event(line, number, options)
   local value, err = json.decode(line)
   if value == nil then return nil, ("line %d: not JSON: %s"):format(number, err) end
@@ -150,6 +159,18 @@ local function line_event(line, number, options)
     elseif not IGNORED_KEYS[name] then
       return nil, ("line %d: unknown key \"%s\""):format(number, tostring(name))
     end
+  end
+  if type(event.metadata) == "table" then
+    local copy = {}
+    for name, item in pairs(event.metadata) do copy[name] = unpacked(item) end
+    event.metadata = copy
+  end
+  local content_type = event.content_type
+  if type(content_type) == "string" and not content_type:find "json" then
+    event.data = unpacked(event.data)
+  elseif event.data ~= nil and (content_type == nil or type(content_type) == "string") then
+    -- The text as it was written: no number of it is rounded.
+    event.data, event.content_type = json.member(line, "data"), content_type or "application/json"
   end
   return event
 end
@@ -193,8 +214,10 @@ local function publish_many(topic, next_event, total, options, cli)
   end
   flush()
   progress(published + failed, true)
-  if not options.json then ui.write(("published %d events"):format(published), failed > 0 and
-    (", %d failed"):format(failed) or "", "\n") end
+  if not options.json then
+    ui.write(("published %d event%s"):format(published, published == 1 and "" or "s"),
+      failed > 0 and (", %d failed"):format(failed) or "", "\n")
+  end
   return failed > 0 and ui.FAILURE or ui.OK
 end
 

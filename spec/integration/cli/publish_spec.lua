@@ -144,6 +144,24 @@ commands.each_target(function(target)
       assert.equal("Counted", copies[1234].type)
     end)
 
+    it("publishes what tail prints again without a byte of its data changed", function()
+      for _, words in ipairs {
+        { '{"n":12345678901234567890123,"f":1.10,"data":"}"}' }, { "null" }, { "\255\1", "--content-type", "app/x" },
+        { '{"base64":"QQ=="}' }, { '{"base64":"QQ=="}', "--content-type", "text/plain" },
+        { "-0.0", "--meta", "k=\255" },
+        { "[1.0]", "--content-type", "application/vnd.x+json" },
+      } do
+        local result = run { "publish", "exact", "A", "--", words[1] }
+        if words[2] then result = run { "publish", "exact", "A", words[2], words[3], "--", words[1] } end
+        assert.equal(0, result.code, result.err)
+      end
+      local shown = run { "tail", "exact", "--json" }
+      local again = run({ "publish", "exact-again", "--file", "-" }, { input = shown.out })
+      assert.equal("published " .. #lines_of(shown.out) .. " events\n", again.out, again.err)
+      local function without_place(text) return (text:gsub('"stream_id":"[^"]*"', "")) end
+      assert.equal(without_place(shown.out), without_place(run({ "tail", "exact-again", "--json" }).out))
+    end)
+
     it("names the lines that are no events and publishes the others", function()
       local result = run({ "publish", "partly", "--file", "-" },
         { input = '{"type":"A"}\nnot json\n{"data":1}\n{"type":"A","colour":"red"}\n{"type":"A","data":2}\n' })

@@ -7,6 +7,34 @@ describe("the command's JSON", function()
       json.encode(json.record { { "z", 1 }, { "a", "x" }, { "gone", nil }, { "list", { 1, 2 } } }))
   end)
 
+  it("gives base64 back as the same bytes, and refuses what is none", function()
+    for size = 0, 70 do
+      local bytes = {}
+      for index = 1, size do bytes[index] = string.char((index * 37 + size) % 256) end
+      local text = table.concat(bytes)
+      assert.equal(text, json.bytes(json.base64(text)))
+    end
+    for _, text in ipairs { "A", "AAA", "AA==A", "====", "A A=", "\255AAA", "AAAA=" } do
+      assert.is_nil(json.bytes(text), text)
+    end
+  end)
+
+  it("cuts a member out of an object as it is written", function()
+    local values = { '"a\\"b}"', "1.10", "12345678901234567890123", "null", "true", "{}", "[]",
+      '{"data":[1,{"x":"]"}]}',
+      '[[],"[",{"a":"\\\\"}]', "-0", '""' }
+    for _, value in ipairs(values) do
+      for _, form in ipairs { '{"data":%s}', ' { "x" : {"data":1}, "data" : %s , "y":"data" } ',
+        '{"data":0,"d\\u0061ta":%s}' } do
+        local text = form:gsub("%%s", function() return value end)
+        assert.is_not_nil(json.decode(text), text)
+        assert.equal(value, json.member(text, "data"), text)
+      end
+    end
+    assert.is_nil(json.member("{}", "data"))
+    assert.is_nil(json.member('{"x":{"data":1}}', "data"))
+  end)
+
   it("sorts the keys of other tables", function()
     assert.equal('{"a":1,"b":{"c":true},"d":null}', json.encode { d = json.null, b = { c = true }, a = 1 })
   end)
