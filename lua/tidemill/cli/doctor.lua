@@ -1,6 +1,7 @@
 -- `tidemill doctor [TOPIC…]`: is this server (or file) fit for an event bus, and is this user allowed to use it?
 -- Every probe is harmless: nothing is written. A finding is { level, check, text, fix }.
 
+local core = require "tidemill.core"
 local json = require "tidemill.cli.json"
 local names = require "tidemill.names"
 local secret = require "tidemill.cli.secret"
@@ -340,6 +341,11 @@ local function examine_sqlite(server, url, add)
       add("warn", "persistence", ("WAL, synchronous=%s: a power loss can take the last commits"):format(level),
         "leave out ?synchronous=")
     end
+    local mode = core.file_mode(server.path or "")
+    if mode and mode % 8 ~= 0 then
+      add("warn", "file", ("%s can be used by every user of this machine (mode %04o)"):format(server.path, mode),
+        ("chmod 600 %s %s-wal %s-shm"):format(server.path, server.path, server.path))
+    end
     if version ~= "?" and is_before(version, "3.51.3") then
       add("warn", "sqlite",
         ("SQLite %s has a rare bug when several connections reset the WAL at once (mended in 3.51.3)"):format(version),
@@ -398,7 +404,7 @@ local function connect(options, cli, findings, add)
   local failure = bus
   if is_fine or not ui.is_failure(failure) or failure.exit ~= ui.UNREACHABLE then error(failure, 0) end
   add("error", "server", failure.message)
-  show(require("tidemill.core").redact((cli.url(options))), findings, options.json)
+  show(core.redact((cli.url(options))), findings, options.json)
   ui.fail(failure.exit)
 end
 

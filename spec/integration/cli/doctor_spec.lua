@@ -42,6 +42,19 @@ commands.each_target(function(target)
   end)
 end)
 
+describe("tidemill doctor on a file", function()
+  it("warns where others may read it", function()
+    local path = shell.temporary_dir "open" .. "/store.db"
+    local words = { "doctor", "--json", "--url", "file:" .. path }
+    assert.equal(0, cli.run({ "publish", "t", "A", "--url", "file:" .. path }).code)
+    assert.is_nil(cli.run(words).out:find("every user", 1, true))
+    assert.equal(0, shell.run({ "chmod", "644", path }).code)
+    local open = cli.run(words)
+    assert.equal(0, open.code)
+    assert.truthy(open.out:find("can be used by every user of this machine (mode 0644)", 1, true), open.out)
+  end)
+end)
+
 for _, kind in ipairs(server.kinds()) do
   describe("tidemill doctor at a " .. kind .. " server", function()
     local live
