@@ -242,11 +242,12 @@ webhooks_fetch() {
     fi
     progress 'fetching the webhook payloads'
     mkdir -p "$WEBHOOKS_DIR" "$BUILD/log"
-    if (cd "$WEBHOOKS_DIR" && npm pack --silent "$WEBHOOKS_PACKAGE@$WEBHOOKS_VERSION" &&
+    if (cd "$WEBHOOKS_DIR" && rm -f ./*.tgz && npm pack --loglevel=error "$WEBHOOKS_PACKAGE@$WEBHOOKS_VERSION" &&
         tar -xzf ./*.tgz && rm -f ./*.tgz) >"$BUILD/log/webhooks.log" 2>&1 && webhooks_present; then
         progress_done 'fetching the webhook payloads'
     else
         progress_failed 'fetching the webhook payloads'
+        grep -i 'npm err' "$BUILD/log/webhooks.log" | head -n 3 >&2
         say_error "can't fetch $WEBHOOKS_PACKAGE@$WEBHOOKS_VERSION from the npm registry (log: $BUILD/log/webhooks.log);" \
             'set TIDEMILL_WEBHOOKS to a copy of its api.github.com/index.json'
         return 1
