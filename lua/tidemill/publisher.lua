@@ -6,6 +6,7 @@ local misuse = require "tidemill.misuse"
 local M = {}
 
 local pcall = pcall
+local is_yieldable = rawget(coroutine, "isyieldable") or function() return true end
 
 -- Operations of one call under way at once, before it waits for them: bounds what is queued for the connection.
 local CHUNKS_MAX = 32
@@ -106,7 +107,7 @@ function M.publish(self, event, given, where)
     end
   end
   local waiter = scheduler:waiter()
-  if not waiter[2] then
+  if not waiter[2] or not is_yieldable() then
     scheduler:check_wait(where)
   end
   local tag = scheduler.tag + 1

@@ -11,6 +11,8 @@ local methods = {}
 local mt = { __name = "tidemill.Scheduler", __index = methods }
 
 local create, resume, running, yield = coroutine.create, coroutine.resume, coroutine.running, coroutine.yield
+-- Plain Lua 5.1 can't be asked.
+local is_yieldable = rawget(coroutine, "isyieldable") or function() return true end
 
 local IDLE, PARKED = {}, {}
 local IDLE_MAX = 256 -- coroutines kept for reuse
@@ -263,11 +265,17 @@ local function pump(self)
   return ok, err
 end
 
---- Raises where a waiting call can't wait: on a coroutine outside the pool while the loop runs. For calls that submit
+--- Raises where a waiting call can't wait: on a coroutine outside the pool while the loop runs, and below a function of
+-- C that has called back (table.sort, string.gsub, a metamethod), across which nothing can yield. For calls that submit
 -- before they wait, so that nothing has been submitted then.
 ---@param what string  the call's name, for misuse
 function methods:check_wait(what)
-  if self.looping and not self:is_inside() then
+  if self:is_inside() then
+    if not is_yieldable() then
+      misuse(("tidemill: %s in a function that C calls back (table.sort, string.gsub, a metamethod) can't wait")
+        :format(what))
+    end
+  else
     refuse_pump(self, what)
   end
 end
@@ -335,6 +343,7 @@ end
 ---@return true? ok
 ---@return tidemill.Error? err
 function methods:sleep(seconds)
+  self:check_wait "bus:sleep"
   local deadline = self.core:now() + seconds * 1e6
   local thread = running()
   if thread and self.threads[thread] then
@@ -342,7 +351,6 @@ function methods:sleep(seconds)
     yield(PARKED)
     return true
   end
-  refuse_pump(self, "bus:sleep")
   self:complete()
   repeat
     local left = deadline - self.core:now()

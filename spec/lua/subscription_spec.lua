@@ -251,6 +251,39 @@ describe("a handler", function()
     assert.equal(1, got[3])
   end)
 
+  it("can't wait in a function that C calls back, and is told so before anything is written", function()
+    if not rawget(coroutine, "isyieldable") then
+      pending "this Lua can't be asked"
+      return
+    end
+    local kv = bus:kv "n"
+    local calls = {
+      ["topic:publish"] = function() bus:publish("other", { type = "B" }) end,
+      ["topic:publish_batch"] = function() bus:topic("other"):publish_batch { { type = "B" } } end,
+      ["topic:append"] = function() bus:topic("other"):append { { type = "B" } } end,
+      ["kv:set"] = function() kv:set("k", 1) end,
+      ["bus:sleep"] = function() bus:sleep(0.001) end,
+    }
+    local messages, done = {}, 0
+    topic:on("*", { retry = { max = 1 } }, function()
+      for name, call in pairs(calls) do
+        local _
+        _, messages[name] = pcall(string.gsub, "x", "x", function() call() end)
+      end
+      done = done + 1
+    end)
+    for _ = 1, 3 do
+      topic:publish { type = "A" }
+    end
+    world.wait(bus, function() return done == 3 end)
+    for name in pairs(calls) do
+      assert.matches(name .. " in a function that C calls back", messages[name])
+    end
+    world.wait(bus, function() return pending() == 0 end)
+    assert.equal(0, bus:info("other").length)
+    assert.is_nil(kv:get "k")
+  end)
+
   it("can't wait on a coroutine of its own, and is told so", function()
     local message
     topic:on("*", function()
