@@ -37,6 +37,49 @@ describe("a turn", function()
     assert.is_true(last < 500, "the last of the short topics came as number " .. last)
   end)
 
+  it("gives none more than its part while others have events, too", function()
+    -- loop.lua: 256 events a turn, in equal parts.
+    local names, count, part = { "a", "b", "c" }, 1000, math.floor(256 / 3)
+    local at_hand = 600 -- in each window, before the first handler ends
+    local subscriptions, order, go = {}, {}, false
+    local function windows_are_full()
+      for _, name in ipairs(names) do
+        if subscriptions[name]:stats().buffered < at_hand then return false end
+      end
+      return true
+    end
+    for _, name in ipairs(names) do
+      fill(name, count)
+      subscriptions[name] = bus:topic(name):on("*", { prefetch = count, concurrency = 1 }, function()
+        while not go do -- the first of each
+          bus:sleep(0.001)
+          go = go or windows_are_full()
+        end
+        order[#order + 1] = name
+        if #order == 3 * count then bus:stop() end
+      end)
+    end
+    assert(bus:run(20))
+    assert.equal(3 * count, #order)
+    -- Who is resumed has what is left of that turn to itself: what comes after the last of these runs counts, as long
+    -- as no window can have run dry.
+    local seen, left, others = {}, { a = at_hand, b = at_hand, c = at_hand }, #names
+    local counts, last, run, longest = false, nil, 0, 0
+    for _, name in ipairs(order) do
+      counts = counts or others == 0 and name ~= last
+      if not seen[name] then
+        seen[name], others = true, others - 1
+      end
+      run = name == last and run + 1 or 1
+      last = name
+      longest = counts and math.max(longest, run) or 0
+      left[name] = left[name] - 1
+      if left[name] == 0 then break end
+    end
+    assert.is_true(longest >= part, "nothing was compared: " .. longest)
+    assert.is_true(longest <= part, longest .. " events of one topic in a row")
+  end)
+
   it("runs as many handlers at once as `concurrency` says, of each subscription", function()
     fill("one", 6)
     fill("three", 9)
