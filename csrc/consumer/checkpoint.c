@@ -165,7 +165,7 @@ void tide__checkpoint_looked(tide_consumer *consumer, tide_completion *completio
         read_groups(consumer, reply);
     } else if (read_pending(consumer, reply)) {
         if (!consumer->look_denied)
-            look(consumer, STEP_GROUPS, now_us, &error);
+            consumer->look_wanted = look(consumer, STEP_GROUPS, now_us, &error) != TIDE_OK;
     } else {
         consumer->look_wanted = true; /* what is pending will be settled */
     }

@@ -354,6 +354,9 @@ int64_t tide_consumer_deadline_us(const tide_consumer *consumer) {
     deadline = tide__min_us(deadline, tide__settle_deadline_us(consumer));
     deadline = tide__min_us(deadline, tide__checkpoint_deadline_us(consumer));
     deadline = tide__min_us(deadline, tide__suspect_deadline_us(consumer));
+    if (consumer->history_held && consumer->crew->alone == NULL &&
+        consumer->state == TIDE_CONSUMER_HISTORY)
+        return consumer->now_us;
     tide_timer *timer = tide_heap_first(&consumer->ledger.timers);
     if (timer != NULL && consumer->crew->alone == NULL)
         deadline = tide__min_us(deadline, timer->deadline_us);

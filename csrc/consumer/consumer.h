@@ -17,7 +17,8 @@ typedef struct tide_consumer tide_consumer;
 /* The consumers of one engine: they die together. Zeroed at first; outlives them. */
 typedef struct tide_crew {
     tide_consumer *first;
-    tide_consumer *alone; /* an event of this one runs, or is about to, with nothing beside it */
+    tide_consumer *alone;  /* an event of this one runs, or is about to, with nothing beside it */
+    int64_t rest_until_us; /* before that no other one, while there is anything else to run */
 } tide_crew;
 
 /* Tags of operations that consumers submit: the consumer's number in the upper half, its own counter below. */

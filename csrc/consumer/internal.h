@@ -86,6 +86,7 @@ struct tide_consumer {
     bool was_ready;      /* the group has been there once: its absence is a loss */
     uint8_t small_reads; /* in a row, up to what means that events trickle */
     bool need_history;
+    bool history_held; /* the next page waits for an event that runs alone */
     tide_id history_cursor;
     bool
         history_done; /* once at least: what history brings now was lost on its way to this process */
@@ -138,7 +139,8 @@ struct tide_consumer {
         marking; /* slots that are `suspected`: being counted, or counted and not handed out yet */
     tide_crew *crew;
     tide_consumer *crew_next;
-    uint32_t alone_slot;    /* while crew->alone is this one */
+    uint32_t alone_slot; /* while crew->alone is this one */
+    int64_t alone_since_us;
     int64_t alone_until_us; /* the others wait no longer */
     tide_crew own_crew;     /* of a consumer that is in no other */
 
@@ -194,6 +196,8 @@ typedef enum tide_source {
 /* Takes the batch into the ledger, or releases it. Returns the last id seen. */
 tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_source source,
                              int64_t now_us);
+/* Whether entries may have been delivered, or claimed, without arriving here. */
+bool tide__reading_may_be_served(tide_status status);
 /* Entries that may be asked for now, by count and by bytes. */
 uint32_t tide__reading_room(const tide_consumer *consumer, uint32_t share);
 /* The group has vanished. */
@@ -222,12 +226,15 @@ void tide__suspect_admit(tide_consumer *consumer, uint32_t slot, uint32_t counte
  * back to what it should be. */
 void tide__suspect_restore(tide_consumer *consumer, uint32_t slot, uint32_t counted,
                            int64_t now_us);
+/* It may have been given back after it was claimed, so that it is anybody's: it is ours again before it runs, or isn't. */
+void tide__suspect_own(tide_consumer *consumer, uint32_t slot, int64_t now_us);
 /* Somebody asks for an event: suspects are counted, so that they may run next. */
 void tide__suspect_look(tide_consumer *consumer, int64_t now_us);
 void tide__suspect_pump(tide_consumer *consumer, int64_t now_us);
 int64_t tide__suspect_deadline_us(const tide_consumer *consumer);
-/* While crew->alone: the slot that may be handed out, or TIDE_SLOT_NONE. */
+/* While crew->alone: the slot that may be handed out, and is now, or TIDE_SLOT_NONE. */
 uint32_t tide__suspect_alone_next(tide_consumer *consumer, int64_t now_us);
+bool tide__suspect_alone_is_ready(const tide_consumer *consumer);
 void tide__suspect_end(tide_consumer *consumer, uint32_t slot, bool confirmed);
 /* Out of its crew. */
 void tide__suspect_leave(tide_consumer *consumer);

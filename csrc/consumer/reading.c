@@ -7,10 +7,12 @@
  * Invariants:
  *   1. entries held plus entries that reads under way may bring never pass `prefetch`.
  *   2. expected bytes (a running average that jumps up and sinks slowly, times the entries asked for) plus bytes held
- *      never pass `prefetch_bytes`, but that one entry is always asked for when nothing is held. While few entries have
+ *      never pass `prefetch_bytes`, but that one entry is asked for when nothing is held in the window and what is being
+ *      settled (a dead letter that is refused keeps its event) is below it. While few entries have
  *      been seen, few are asked for.
  *   3. no new entries are asked for while own history hasn't been read to its end; and none of that while an event runs
- *      alone in this engine (suspect.c).
+ *      alone in this engine (suspect.c), or while a page of a dead consumer's is under way: both count a delivery, and
+ *      the one would find it in its answer to the other.
  *   4. an id that is held isn't taken a second time, wherever it comes from.
  *   5. two reads are in flight while events flow, so that the server never waits for us; one while they trickle, because a
  *      server that has a second one waiting takes it up before it sends the answer to the first (decision 9).
@@ -48,8 +50,9 @@ uint32_t tide__reading_room(const tide_consumer *consumer, uint32_t share) {
     size_t fits = budget > expected ? (budget - expected) / each : 0;
     if (room > fits)
         room = (uint32_t)fits;
-    if (room == 0 && used == 0 && slots > 0)
-        room = 1; /* one may pass the budget when nothing else is held */
+    if (room == 0 && used == 0 && slots > 0 && consumer->ledger.bytes < budget)
+        room =
+            1; /* one may pass the budget when nothing else is held, and what is being settled keeps to it */
     return room;
 }
 
@@ -262,11 +265,14 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
             continue;
         whole += !entry->gone;
         uint32_t slot = tide__ledger_find(ledger, entry->id);
+        uint32_t given_back = 0; /* the least that its count may be when it was, just now */
         if (slot != TIDE_SLOT_NONE && ledger->slots[slot].state == TIDE_SLOT_LIMBO &&
             (source == TIDE_SOURCE_NEW ||
              (source == TIDE_SOURCE_RECOVERED && ledger->slots[slot].released))) {
-            tide__ledger_free(ledger,
-                              slot); /* a new group, or our own recovery, delivers it again */
+            /* A new group, or our own recovery, delivers it again. */
+            if (source == TIDE_SOURCE_RECOVERED)
+                given_back = ledger->slots[slot].mark + 1;
+            tide__ledger_free(ledger, slot);
             slot = TIDE_SLOT_NONE;
         }
         if (slot != TIDE_SLOT_NONE && ledger->slots[slot].state == TIDE_SLOT_LIMBO &&
@@ -304,7 +310,8 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
         tide__ledger_attach(ledger, slot, held);
         uint32_t carried = tide__carried_attempts(entry);
         s->attempt_base = (int32_t)carried;
-        s->attempt = carried + tide__suspect_deliveries(consumer, entry, source);
+        uint32_t made = tide__suspect_deliveries(consumer, entry, source);
+        s->attempt = carried + (made > given_back ? made : given_back);
         s->entry.attempt = s->attempt;
         if (source == TIDE_SOURCE_RECOVERED)
             consumer->stats.recovered++;
@@ -314,6 +321,8 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
             tide__ledger_move(ledger, slot, TIDE_SLOT_READY);
         } else {
             tide__suspect_admit(consumer, slot, entry->attempt, now_us);
+            if (given_back > 0)
+                tide__suspect_own(consumer, slot, now_us);
         }
     }
     learn_size(consumer, bytes, whole);
@@ -324,8 +333,7 @@ tide_id tide__reading_absorb(tide_consumer *consumer, tide_batch *batch, tide_so
 
 /* ---- reads ---- */
 
-/* Whether entries may have been delivered without arriving here. */
-static bool may_have_been_served(tide_status status) {
+bool tide__reading_may_be_served(tide_status status) {
     switch (status) {
     case TIDE_UNKNOWN:
     case TIDE_TIMEOUT:
@@ -368,7 +376,7 @@ void tide__reading_fetched(tide_consumer *consumer, tide_flight *flight,
         return;
     }
     tide__settle_limbo_end(consumer);
-    if (may_have_been_served(completion->status)) {
+    if (tide__reading_may_be_served(completion->status)) {
         consumer->need_history = true;
         consumer->history_cursor = (tide_id){0, 0};
         if (history && consumer->history_lost < UINT32_MAX)
@@ -433,7 +441,9 @@ void tide__reading_pump(tide_consumer *consumer, int64_t now_us) {
             ensure(consumer, now_us);
         break;
     case TIDE_CONSUMER_HISTORY:
-        if (consumer->fetches == 0 && consumer->crew->alone == NULL) {
+        consumer->history_held = consumer->crew->alone != NULL;
+        if (consumer->fetches == 0 && !consumer->history_held &&
+            consumer->flights[TIDE_FLIGHT_RECOVER].tag == 0) {
             uint32_t count = tide__reading_room(consumer, 0);
             if (count > HISTORY_PAGE_MAX)
                 count = HISTORY_PAGE_MAX;

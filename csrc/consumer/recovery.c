@@ -250,7 +250,7 @@ void tide__recovery_recovered(tide_consumer *consumer, tide_completion *completi
     flight->count = 0;
     if (completion->status != TIDE_OK) {
         tide__settle_limbo_end(consumer);
-        if (completion->status == TIDE_UNKNOWN || completion->status == TIDE_TIMEOUT)
+        if (tide__reading_may_be_served(completion->status))
             consumer->need_history = true; /* claimed, perhaps, without having arrived */
         recover_later(consumer, now_us);
         tide__gate_fail(consumer, TIDE_GATE_RECOVER, &completion->error, now_us);

@@ -75,8 +75,9 @@ bool tide_consumer_next(tide_consumer *consumer, int64_t now_us, tide_event *eve
 }
 
 bool tide_consumer_has_event(const tide_consumer *consumer) {
-    return consumer->ledger.ready.count > 0 &&
-           (consumer->crew->alone == NULL || consumer->crew->alone == consumer);
+    if (consumer->crew->alone != NULL)
+        return tide__suspect_alone_is_ready(consumer);
+    return consumer->ledger.ready.count > 0;
 }
 
 /* ---- verdicts ---- */

@@ -135,7 +135,7 @@ static bool send_batch(tide_consumer *consumer, int place, int64_t now_us) {
         if (s->verb == TIDE_SETTLE_DEAD || s->verb == TIDE_SETTLE_DELAY) {
             size_t most = s->entry.field_count + TIDE_DEAD_FIELDS;
             if (bodies == BODIES_MAX || !reserve_fields(consumer, fields + most))
-                break;
+                continue; /* another time; acks behind it need no memory */
             item->field_count =
                 write_body(consumer, s, consumer->fields + fields,
                            consumer->text + (size_t)bodies * TIDE_FIELD_TEXT_MAX, now_us);

@@ -14,7 +14,7 @@
  *   - after a single death (and with attempts left after this one) as one of a few, for each count costs a round trip;
  *   - else alone: nothing else begins in any consumer of this engine (tide_crew), what runs already is waited for, then
  *     it is counted and runs, until its settlement is confirmed. Neither wait nor run holds the others up for longer than
- *     a lease.
+ *     a lease, and they have half of the time: before the next one, they go on for as long as they have waited.
  * The last attempt runs alone in any case: when a process died in it beside others (a retry after failures, a first
  * delivery with max = 1, or of a copy that a delay moved), it is made once more, alone. A last attempt that runs alone is
  * counted as max + 1, which tells the two apart. Beyond that count an event is a dead letter.
@@ -94,6 +94,15 @@ void tide__suspect_admit(tide_consumer *consumer, uint32_t slot, uint32_t counte
     consumer->settle_now = true;
 }
 
+void tide__suspect_own(tide_consumer *consumer, uint32_t slot, int64_t now_us) {
+    const tide_slot *s = &consumer->ledger.slots[slot];
+    if (s->state != TIDE_SLOT_READY)
+        return; /* a suspect is counted before it runs, which says the same */
+    tide__ledger_move(&consumer->ledger, slot, TIDE_SLOT_MARKING);
+    tide__settle_want(consumer, slot, TIDE_SETTLE_ATTEMPT, tide__slot_count(s, s->attempt), now_us);
+    consumer->settle_now = true;
+}
+
 /* ---- alone ---- */
 
 static tide_slot *alone_slot(const tide_consumer *consumer) {
@@ -112,13 +121,14 @@ static bool page_is_under_way(const tide_consumer *consumer) {
 }
 
 typedef struct crew_sum {
-    uint32_t marking, running, pages;
+    uint32_t marking, ready, running, pages;
 } crew_sum;
 
 static crew_sum crew_sum_of(const tide_crew *crew) {
-    crew_sum sum = {0, 0, 0};
+    crew_sum sum = {0, 0, 0, 0};
     for (const tide_consumer *one = crew->first; one != NULL; one = one->crew_next) {
         sum.marking += one->marking;
+        sum.ready += one->ledger.ready.count;
         sum.running += one->ledger.counts[TIDE_SLOT_RUNNING];
         sum.pages += page_is_under_way(one);
     }
@@ -134,12 +144,22 @@ static void mark(tide_consumer *consumer, uint32_t slot, int64_t now_us) {
     consumer->settle_now = true;
 }
 
+/* Whether it can be counted now: nobody waits for one whose group, say, is gone. */
+static bool is_well(const tide_consumer *consumer) {
+    return (consumer->state == TIDE_CONSUMER_RUNNING || consumer->state == TIDE_CONSUMER_HISTORY) &&
+           consumer->gates[TIDE_GATE_SETTLE].failures == 0 &&
+           consumer->gates[TIDE_GATE_DEFERRED].failures == 0;
+}
+
 static void alone_begin(tide_consumer *consumer, uint32_t slot, int64_t now_us) {
+    crew_sum sum = crew_sum_of(consumer->crew);
     /* What was counted as a suspect and waits to run would have been counted for this one's sake. */
-    if (crew_sum_of(consumer->crew).marking > 0)
+    if (sum.marking > 0 || !is_well(consumer) ||
+        (sum.ready > 0 && now_us < consumer->crew->rest_until_us))
         return;
     consumer->crew->alone = consumer;
     consumer->alone_slot = slot;
+    consumer->alone_since_us = now_us;
     consumer->alone_until_us = patience_us(consumer, now_us);
     consumer->ledger.slots[slot].alone = true;
 }
@@ -155,13 +175,23 @@ static void alone_mark(tide_consumer *consumer, int64_t now_us) {
     mark(consumer, consumer->alone_slot, now_us);
 }
 
+/* The others go on, at least for the time that they have waited. */
+static void alone_end(tide_consumer *consumer, int64_t now_us) {
+    consumer->crew->alone = NULL;
+    consumer->crew->rest_until_us = 2 * now_us - consumer->alone_since_us;
+}
+
 void tide__suspect_pump(tide_consumer *consumer, int64_t now_us) {
     if (consumer->crew->alone != consumer)
         return;
-    if (alone_slot(consumer)->state == TIDE_SLOT_SUSPECT) {
+    if (alone_slot(consumer)->state != TIDE_SLOT_SUSPECT) {
+        if (now_us >= consumer->alone_until_us)
+            alone_end(consumer, now_us); /* the others have waited long enough */
+    } else if (is_well(consumer)) {
         alone_mark(consumer, now_us);
-    } else if (now_us >= consumer->alone_until_us) {
-        consumer->crew->alone = NULL; /* the others have waited long enough */
+    } else {
+        alone_slot(consumer)->alone = false;
+        alone_end(consumer, now_us);
     }
 }
 
@@ -178,8 +208,12 @@ int64_t tide__suspect_deadline_us(const tide_consumer *consumer) {
     return consumer->alone_until_us;
 }
 
+bool tide__suspect_alone_is_ready(const tide_consumer *consumer) {
+    return consumer->crew->alone == consumer && alone_slot(consumer)->state == TIDE_SLOT_READY;
+}
+
 uint32_t tide__suspect_alone_next(tide_consumer *consumer, int64_t now_us) {
-    if (consumer->crew->alone != consumer || alone_slot(consumer)->state != TIDE_SLOT_READY)
+    if (!tide__suspect_alone_is_ready(consumer))
         return TIDE_SLOT_NONE;
     consumer->alone_until_us = patience_us(consumer, now_us);
     return consumer->alone_slot;
@@ -197,7 +231,7 @@ void tide__suspect_end(tide_consumer *consumer, uint32_t slot, bool confirmed) {
     }
     s->alone = false;
     if (consumer->crew->alone == consumer && consumer->alone_slot == slot)
-        consumer->crew->alone = NULL;
+        alone_end(consumer, consumer->now_us);
 }
 
 /* ---- a few ---- */

@@ -116,8 +116,10 @@ void sim__draw_world(world *w) {
     draw_options(w, &options);
     w->fault_every_us = sim__between(w, 20000, 1500000);
     w->killers = sim__chance(w, 12) && (w->fault_mask >> FAULT_TRIM) == 0;
-    if (w->killers && sim__chance(w, 50))
+    if (w->killers && sim__chance(w, 50)) {
         w->fault_mask = 0;
+        w->slow_handlers = false; /* nobody is waited for longer than a lease */
+    }
     if (w->killers &&
         sim__chance(w, 50)) { /* where a death that is a neighbour's fault weighs most */
         options.retry.attempts_max = 1 + (uint32_t)sim__draw(w, 3);
@@ -141,7 +143,7 @@ void sim__draw_world(world *w) {
     c->lease_us = options.lease_ms * 1000;
     c->attempts_max = options.retry.attempts_max;
     c->no_fault = w->fault_mask == 0 && !w->killers;
-    c->only_killers = w->fault_mask == 0 && w->killers;
+    c->only_killers = w->fault_mask == 0 && w->killers && !w->slow_handlers;
     c->in_order = (w->fault_mask & ~(uint32_t)MASK_IN_ORDER) == 0 && !w->killers &&
                   w->concurrency == 1 && w->node_count == 2;
     draw_plans(w);

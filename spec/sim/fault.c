@@ -204,6 +204,8 @@ void sim__inject(world *w) {
         sim__trace(w, "fault: trouble %d at the server", (int)trouble);
         sim_server_set_trouble(w->server, trouble);
         w->trouble_end_us = w->now_us + sim__between(w, 1000, 2000000);
+        if (trouble == SIM_TROUBLE_LOADING) /* between a page and the question for its counts */
+            w->check.cuts += w->node_count;
         if (trouble != SIM_TROUBLE_OOM) /* leases need no memory */
             shake_all(w, w->trouble_end_us + CALM_US);
         break;

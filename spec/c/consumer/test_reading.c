@@ -422,6 +422,42 @@ static void test_larger_events_are_asked_for_in_smaller_numbers_at_once_F30(void
     world_close(&w);
 }
 
+/* Dead letters that are refused keep their events; the window goes on beside them, up to its budget. */
+static void test_what_cannot_be_settled_keeps_to_the_budget_F30(void **state) {
+    (void)state;
+    world w;
+    tide_consumer_options options = options_of(100);
+    options.prefetch_bytes = 1000;
+    start(&w, options);
+    uint64_t id = 1;
+    for (; id < 20; id++) {
+        fake_op *op = fake_find(&w.fake, TIDE_OP_FETCH);
+        if (op == NULL)
+            break;
+        fake_answer_entries(&w.fake, op, id, 1, 1, 399);
+        turn(&w);
+        settle(&w, next(&w).handle, (tide_verdict){.kind = TIDE_VERDICT_REJECT});
+        for (int i = 0; i < 100; i++) {
+            op = fake_find(&w.fake, TIDE_OP_SETTLE);
+            if (op != NULL)
+                fake_answer(&w.fake, op, TIDE_OOM);
+            op = fake_find(&w.fake, TIDE_OP_RECOVER);
+            if (op != NULL)
+                fake_answer(&w.fake, op, TIDE_OK);
+            pass(&w, 10);
+        }
+    }
+    assert_int_equal(id, 4);
+    assert_int_equal(stats(&w).bytes, 1200); /* one more than fits, as ever */
+    while (stats(&w).dead == 0) {
+        if (fake_find(&w.fake, TIDE_OP_SETTLE) != NULL)
+            answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+        pass(&w, 100);
+    }
+    assert_non_null(fake_find(&w.fake, TIDE_OP_FETCH));
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_group_then_history_then_two_reads),
@@ -440,6 +476,7 @@ int main(void) {
         cmocka_unit_test(test_what_a_new_group_delivers_is_taken_though_just_settled_F14),
         cmocka_unit_test(test_counts_of_what_is_held_go_back_after_history),
         cmocka_unit_test(test_larger_events_are_asked_for_in_smaller_numbers_at_once_F30),
+        cmocka_unit_test(test_what_cannot_be_settled_keeps_to_the_budget_F30),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

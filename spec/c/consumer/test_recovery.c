@@ -286,9 +286,79 @@ static void test_what_was_given_back_and_claimed_again_runs(void **state) {
         pass(&w, 100);
     settle(&w, next(&w).handle, (tide_verdict){.kind = TIDE_VERDICT_RELEASE});
     answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    /* Whether the release came before the claim or after it, nobody knows: then it is idle, and anybody's. */
     recovered(&w, 1, 1);
+    tide_event event;
     assert_int_equal(stats(&w).buffered, 1);
+    assert_false(has_next(&w, &event));
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->items[0].kind, TIDE_SETTLE_ATTEMPT);
+    assert_int_equal(op->items[0].attempt, 1);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
     assert_int_equal(next(&w).attempt, 1);
+    world_close(&w);
+}
+
+/* The release after the claim has taken the claim's delivery out of the count: that is this one. */
+static void test_a_release_behind_a_claim_loses_no_attempt(void **state) {
+    (void)state;
+    world w;
+    tide_consumer_options options = options_of(100);
+    options.retry.delay_ms = 1;
+    start(&w, options);
+    deliver(&w, 1, 1);
+    settle(&w, next(&w).handle, failure);
+    pass(&w, 2);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    while (fake_find(&w.fake, TIDE_OP_RECOVER) == NULL)
+        pass(&w, 100);
+    settle(&w, next(&w).handle, (tide_verdict){.kind = TIDE_VERDICT_RELEASE});
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->items[0].attempt, 1);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    recovered(&w, 1, 1);
+    tide_event event;
+    pass(&w, 5);
+    while (!has_next(&w, &event)) {
+        assert_non_null(fake_find(&w.fake, TIDE_OP_SETTLE));
+        answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    }
+    assert_int_equal(event.attempt, 2);
+    world_close(&w);
+}
+
+/* Out of memory behind the claim, say: claimed is claimed. */
+static void test_a_claim_that_did_not_arrive_is_read_from_the_history(void **state) {
+    (void)state;
+    static const tide_status lost[] = {TIDE_UNKNOWN, TIDE_TIMEOUT, TIDE_ENOMEM, TIDE_PROTOCOL};
+    for (size_t i = 0; i < sizeof lost / sizeof *lost; i++) {
+        world w;
+        start(&w, options_of(100));
+        while (fake_find(&w.fake, TIDE_OP_RECOVER) == NULL)
+            pass(&w, 100);
+        answer(&w, TIDE_OP_RECOVER, lost[i]);
+        for (int k = 0; k < 2; k++) {
+            if (!fake_find(&w.fake, TIDE_OP_FETCH)->history)
+                answer(&w, TIDE_OP_FETCH, TIDE_OK);
+        }
+        assert_true(fake_find(&w.fake, TIDE_OP_FETCH)->history);
+        world_close(&w);
+    }
+}
+
+/* Each counts a delivery, and would find the other's in its answer. */
+static void test_history_waits_for_a_claim_under_way(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    while (fake_find(&w.fake, TIDE_OP_RECOVER) == NULL)
+        pass(&w, 100);
+    while (fake_find(&w.fake, TIDE_OP_FETCH) != NULL)
+        answer(&w, TIDE_OP_FETCH, TIDE_UNKNOWN);
+    for (int i = 0; i < 50; i++)
+        pass(&w, 100);
+    assert_null(fake_find(&w.fake, TIDE_OP_FETCH));
+    answer(&w, TIDE_OP_RECOVER, TIDE_OK);
+    assert_true(fake_find(&w.fake, TIDE_OP_FETCH)->history);
     world_close(&w);
 }
 
@@ -308,6 +378,9 @@ int main(void) {
         cmocka_unit_test(test_an_arrival_renews_nothing_F32),
         cmocka_unit_test(test_a_keep_alive_that_fails_is_tried_again_and_renews_nothing_F11),
         cmocka_unit_test(test_what_was_given_back_and_claimed_again_runs),
+        cmocka_unit_test(test_a_release_behind_a_claim_loses_no_attempt),
+        cmocka_unit_test(test_a_claim_that_did_not_arrive_is_read_from_the_history),
+        cmocka_unit_test(test_history_waits_for_a_claim_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

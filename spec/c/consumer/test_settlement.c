@@ -197,6 +197,39 @@ static void test_acks_go_on_while_what_is_moved_is_refused_F16(void **state) {
     world_close(&w);
 }
 
+/* A dead letter for whose fields there is no memory waits; an ack behind it needs none. */
+static void test_acks_go_on_without_memory_for_a_dead_letter_F38(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    static tide_field fields[300];
+    for (size_t i = 0; i < 300; i++)
+        fields[i] = (tide_field){TIDE_STR("n"), TIDE_STR("1")};
+    tide_entry entries[2] = {
+        {.id = {1, 0}, .fields = fields, .field_count = 300, .attempt = 1, .bytes = 600},
+        {.id = {2, 0}, .fields = fields, .field_count = 1, .attempt = 1, .bytes = 2}};
+    fake_answer_batch(&w.fake, fake_find(&w.fake, TIDE_OP_FETCH), entries, 2, (tide_id){0, 0});
+    turn(&w);
+    tide_event a = next(&w), b = next(&w);
+    w.memory.fail_at = w.memory.asked + 1;
+    w.memory.from_then_on = true;
+    settle(&w, a.handle, (tide_verdict){.kind = TIDE_VERDICT_REJECT});
+    ack(&w, b.handle);
+    fake_op *op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->count, 1);
+    assert_int_equal(op->items[0].id.ms, 2);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    assert_int_equal(stats(&w).acked, 1);
+    w.memory.fail_at = 0;
+    w.memory.from_then_on = false;
+    while (fake_find(&w.fake, TIDE_OP_SETTLE) == NULL)
+        pass(&w, 100);
+    op = fake_find(&w.fake, TIDE_OP_SETTLE);
+    assert_int_equal(op->items[0].kind, TIDE_SETTLE_DEAD);
+    assert_non_null(op->bodies[0]);
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_acks_go_in_batches),
@@ -208,6 +241,7 @@ int main(void) {
         cmocka_unit_test(test_what_is_delivered_again_is_settled_again),
         cmocka_unit_test(test_what_is_moved_outlives_its_group_F14),
         cmocka_unit_test(test_acks_go_on_while_what_is_moved_is_refused_F16),
+        cmocka_unit_test(test_acks_go_on_without_memory_for_a_dead_letter_F38),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -409,11 +409,103 @@ static void test_a_lone_one_that_is_lost_or_given_back_holds_nobody_up(void **st
     }
 }
 
+/* Suspects have half of the time. */
+static void test_others_go_on_between_two_lone_ones(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    take_over(&w, 1, 2, 3);
+    deliver(&w, 10, 3);
+    tide_event event;
+    assert_false(has_next(&w, &event));
+    serve(&w);
+    tide_event lone = next(&w);
+    pass(&w, 100);
+    ack(&w, lone.handle);
+    serve(&w);
+    tide_event other = next(&w);
+    assert_int_equal(other.entry->id.ms, 10);
+    pass(&w, 99);
+    assert_int_equal(next(&w).entry->id.ms, 11);
+    pass(&w, 1);
+    assert_false(has_next(&w, &event)); /* 12 waits */
+    ack(&w, other.handle);
+    world_close(&w);
+    /* Where nothing else is ready, nothing is waited for. */
+    start(&w, options_of(100));
+    take_over(&w, 1, 2, 3);
+    for (uint64_t id = 1; id <= 2; id++) {
+        assert_false(has_next(&w, &event));
+        serve(&w);
+        lone = next(&w);
+        assert_int_equal(lone.entry->id.ms, id);
+        pass(&w, 100);
+        ack(&w, lone.handle);
+        serve(&w);
+    }
+    world_close(&w);
+}
+
+/* Its group is gone, say, or its settlements are refused: the others have nothing to wait for. */
+static void test_nobody_waits_for_a_lone_one_that_cannot_be_counted_F15(void **state) {
+    (void)state;
+    world w, peer;
+    tide_crew crew = {0};
+    start(&w, options_of(100));
+    start(&peer, options_of(100));
+    tide__consumer_join(w.consumer, &crew);
+    tide__consumer_join(peer.consumer, &crew);
+    deliver(&w, 10, 2);
+    deliver(&peer, 10, 3);
+    tide_event running = next(&w), event;
+    take_over(&w, 1, 1, 3);
+    assert_false(has_next(&w, &event));
+    assert_false(has_next(&peer, &event)); /* claimed, and waits for 10 */
+    while (fake_find(&w.fake, TIDE_OP_FETCH) != NULL)
+        answer(&w, TIDE_OP_FETCH, TIDE_WRONGTYPE);
+    assert_int_equal(stats(&w).state, TIDE_CONSUMER_PARKED);
+    assert_int_equal(next(&peer).entry->id.ms, 10);
+    assert_int_equal(next(&w).entry->id.ms, 11);
+    assert_int_equal(next(&peer).entry->id.ms, 11);
+    ack(&w, running.handle);
+    world_close(&w);
+    world_close(&peer);
+}
+
+/* A page of history would be counted for nothing; it is read as soon as nobody runs alone any more. */
+static void test_history_waits_for_a_lone_one_of_the_crew(void **state) {
+    (void)state;
+    world w, peer;
+    tide_crew crew = {0};
+    start(&w, options_of(100));
+    world_open(&peer, options_of(100));
+    tide__consumer_join(w.consumer, &crew);
+    tide__consumer_join(peer.consumer, &crew);
+    take_over(&w, 1, 1, 3);
+    peer.now_us = w.now_us;
+    tide_event event;
+    assert_false(has_next(&w, &event));
+    serve(&w);
+    event = next(&w);
+    answer(&peer, TIDE_OP_GROUP_ENSURE, TIDE_OK);
+    assert_int_equal(stats(&peer).state, TIDE_CONSUMER_HISTORY);
+    assert_null(fake_find(&peer.fake, TIDE_OP_FETCH));
+    assert_true(tide_consumer_deadline_us(peer.consumer) > peer.now_us);
+    ack(&w, event.handle);
+    serve(&w);
+    assert_true(tide_consumer_deadline_us(peer.consumer) <= peer.now_us);
+    turn(&peer);
+    assert_true(fake_find(&peer.fake, TIDE_OP_FETCH)->history);
+    assert_true(tide_consumer_deadline_us(peer.consumer) > peer.now_us);
+    world_close(&w);
+    world_close(&peer);
+}
+
 /* Two consumers of one engine. */
 static void test_the_crew_waits_for_a_lone_one_F25(void **state) {
     (void)state;
     world w, peer;
-    tide_crew crew = {NULL, NULL};
+    tide_crew crew = {0};
     start(&w, options_of(100));
     start(&peer, options_of(100));
     tide__consumer_join(w.consumer, &crew);
@@ -466,6 +558,9 @@ int main(void) {
         cmocka_unit_test(test_nothing_is_claimed_while_one_runs_alone),
         cmocka_unit_test(test_a_lone_one_that_is_lost_or_given_back_holds_nobody_up),
         cmocka_unit_test(test_the_crew_waits_for_a_lone_one_F25),
+        cmocka_unit_test(test_others_go_on_between_two_lone_ones),
+        cmocka_unit_test(test_nobody_waits_for_a_lone_one_that_cannot_be_counted_F15),
+        cmocka_unit_test(test_history_waits_for_a_lone_one_of_the_crew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
