@@ -29,8 +29,9 @@
 #include <time.h>
 
 #include "broker/redis/redis.h" /* the server-side scripts, so that both sides run the same */
+#include "raw_common.h"
 
-enum { PAYLOAD_SIZE = 200, RATE_PER_SECOND = 1000, LATENCY_WARM_UP = 500 };
+enum { RATE_PER_SECOND = 1000, LATENCY_WARM_UP = 500 };
 
 typedef struct settings {
     int port;
@@ -43,18 +44,6 @@ typedef struct settings {
 static void fail(const char *what, const char *detail) {
     fprintf(stderr, "bench-raw: %s: %s\n", what, detail ? detail : "?");
     exit(1);
-}
-
-static int64_t now_ns(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-static double cpu_seconds(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
 static redisContext *connect_to(const settings *set) {
@@ -71,23 +60,6 @@ static redisReply *next_reply(redisContext *redis) {
     if (((redisReply *)reply)->type == REDIS_REPLY_ERROR)
         fail("server", ((redisReply *)reply)->str);
     return reply;
-}
-
-static void print_rate(const settings *set, int64_t elapsed_ns, double cpu) {
-    printf("{\"figure\":\"%s\",\"events\":%zu,\"seconds\":%.6f,\"rate\":%.1f,\"cpu_us\":%.4f}\n",
-           set->figure, set->events, (double)elapsed_ns / 1e9,
-           (double)set->events * 1e9 / (double)elapsed_ns, cpu * 1e6 / (double)set->events);
-}
-
-/* JSON of exactly PAYLOAD_SIZE bytes. */
-static void make_payload(char *payload, uint64_t number) {
-    int head = snprintf(payload, PAYLOAD_SIZE + 1,
-                        "{\"order\":\"order-%09" PRIu64
-                        "\",\"total\":99.95,\"currency\":\"EUR\",\"items\":"
-                        "[{\"sku\":\"A-1\",\"n\":2},{\"sku\":\"B-7\",\"n\":1}],\"note\":\"",
-                        number);
-    memset(payload + head, 'x', (size_t)(PAYLOAD_SIZE - head - 2));
-    memcpy(payload + PAYLOAD_SIZE - 2, "\"}", 3);
 }
 
 static void append_event(redisContext *redis, const char *stream, uint64_t number) {
@@ -210,7 +182,7 @@ static void publish(const settings *set, publish_kind kind, bool report) {
         }
     }
     if (report)
-        print_rate(set, now_ns() - start, cpu_seconds() - cpu);
+        print_rate(set->figure, set->events, now_ns() - start, cpu_seconds() - cpu);
     redisFree(redis);
 }
 
@@ -316,15 +288,10 @@ static void consume(const settings *set, bool decode) {
     }
     if (wanted != handled)
         fail("consume", "events of another type");
-    print_rate(set, now_ns() - start, cpu_seconds() - cpu);
+    print_rate(set->figure, set->events, now_ns() - start, cpu_seconds() - cpu);
     redisFree(redis);
     if (L)
         lua_close(L);
-}
-
-static int compare(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
 }
 
 static void latency_send(const settings *set) {
@@ -376,7 +343,7 @@ static void latency_read(const settings *set) {
         freeReplyObject(reply);
     }
     size_t warm = count > 2 * LATENCY_WARM_UP ? LATENCY_WARM_UP : 0;
-    qsort(taken + warm, count - warm, sizeof *taken, compare);
+    qsort(taken + warm, count - warm, sizeof *taken, compare_ns);
     size_t kept = count - warm;
     printf("{\"figure\":\"%s\",\"events\":%zu,\"p50_us\":%.2f,\"p99_us\":%.2f}\n", set->figure,
            kept, (double)taken[warm + kept / 2] / 1e3, (double)taken[warm + kept * 99 / 100] / 1e3);

@@ -28,7 +28,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAYLOAD_SIZE = 200, BLOB_MAX = 512 };
+#include "raw_common.h"
+
+enum { BLOB_MAX = 512 };
 
 static sqlite3 *db;
 
@@ -37,22 +39,10 @@ static void fail(const char *what) {
     exit(1);
 }
 
-static int64_t now_ns(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
 static int64_t wall_ms(void) {
     struct timespec time;
     clock_gettime(CLOCK_REALTIME, &time);
     return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
-
-static double cpu_seconds(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
 static void execute(const char *sql) {
@@ -95,17 +85,6 @@ static void open_database(const char *path) {
 }
 
 /* ---- events ---- */
-
-/* JSON of exactly PAYLOAD_SIZE bytes. */
-static void make_payload(char *payload, uint64_t number) {
-    int head = snprintf(payload, PAYLOAD_SIZE + 1,
-                        "{\"order\":\"order-%09" PRIu64
-                        "\",\"total\":99.95,\"currency\":\"EUR\",\"items\":"
-                        "[{\"sku\":\"A-1\",\"n\":2},{\"sku\":\"B-7\",\"n\":1}],\"note\":\"",
-                        number);
-    memset(payload + head, 'x', (size_t)(PAYLOAD_SIZE - head - 2));
-    memcpy(payload + PAYLOAD_SIZE - 2, "\"}", 3);
-}
 
 static char *put(char *at, const char *bytes, size_t size) {
     if (size >= 0x80)
@@ -240,11 +219,6 @@ static void *commit_on(void *unused) {
     return NULL;
 }
 
-static int compare_ns(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
 static void tick(size_t count, size_t batch) {
     enum { TICK_NS = 1000000, FRAME_NS = 2000000 };
     int64_t *taken = calloc(count, sizeof *taken);
@@ -327,10 +301,7 @@ int main(int argc, char **argv) {
     int64_t elapsed = now_ns() - start;
     cpu = cpu_seconds() - cpu;
     if (!ticks)
-        printf(
-            "{\"figure\":\"%s\",\"events\":%zu,\"seconds\":%.6f,\"rate\":%.1f,\"cpu_us\":%.4f}\n",
-            figure, events, (double)elapsed / 1e9, (double)events * 1e9 / (double)elapsed,
-            cpu * 1e6 / (double)events);
+        print_rate(figure, events, elapsed, cpu);
     sqlite3_stmt *const all[] = {begin,      commit, add,         stream_put,
                                  read_after, pend,   acknowledge, group_put};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
