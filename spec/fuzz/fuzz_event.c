@@ -10,16 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <lauxlib.h>
-#include <lualib.h>
-
 #include "base/alloc.h"
 #include "base/text.h"
 #include "base/url.h"
 #include "broker/broker.h"
+#include "c/support/lua_state.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int luaopen_tidemill_core(lua_State *L);
 
 static void check(bool holds, const char *what) {
     if (holds)
@@ -41,14 +38,7 @@ static const char *const known[KNOWN] = {
 static lua_State *open_lua(void) {
     lua_State *L = luaL_newstate();
     check(L != NULL, "no memory for Lua");
-    luaL_openlibs(L);
-    lua_getglobal(L, "package");
-    lua_pushliteral(L, TIDE_LUA_DIR "/?.lua;" TIDE_LUA_DIR "/?/init.lua");
-    lua_setfield(L, -2, "path");
-    lua_getfield(L, -1, "preload");
-    lua_pushcfunction(L, luaopen_tidemill_core);
-    lua_setfield(L, -2, "tidemill.core");
-    lua_settop(L, 0);
+    lua_state_prepare(L);
     /* Leaves the function that takes fields. */
     if (luaL_dofile(L, TIDE_FUZZ_DIR "/event.lua") != LUA_OK)
         check(false, lua_tostring(L, -1));

@@ -14,12 +14,8 @@
 
 #include <cmocka.h>
 
-#include <lauxlib.h>
-#include <lualib.h>
-
+#include "lua_state.h"
 #include "scratch.h"
-
-int luaopen_tidemill_core(lua_State *L);
 
 typedef struct memory {
     uint64_t until;  /* allocations that succeed before some fail */
@@ -76,14 +72,7 @@ static void survives_each_failing_allocation(void **state) {
     memory m = {0};
     lua_State *L = lua_newstate(allocate, &m);
     assert_non_null(L);
-    luaL_openlibs(L);
-    lua_getglobal(L, "package");
-    lua_pushliteral(L, TIDE_LUA_DIR "/?.lua;" TIDE_LUA_DIR "/?/init.lua");
-    lua_setfield(L, -2, "path");
-    lua_getfield(L, -1, "preload");
-    lua_pushcfunction(L, luaopen_tidemill_core);
-    lua_setfield(L, -2, "tidemill.core");
-    lua_settop(L, 0);
+    lua_state_prepare(L);
     if (luaL_loadfile(L, TIDE_SPEC_DIR "/c/binding/memory.lua") != LUA_OK)
         fail_msg("%s", lua_tostring(L, -1));
     lua_pushlightuserdata(L, &m);

@@ -420,15 +420,22 @@ static void serves_an_outer_loop(void **state) {
 
 /* ---- jobs ---- */
 
+/* `count` jobs that do this; the memory is the caller's. */
+static void give_jobs(fake_broker *broker, fake_job *jobs, size_t count,
+                      void (*work)(fake_job *job), void *context) {
+    for (size_t i = 0; i < count; i++) {
+        jobs[i] = (fake_job){.work = work, .context = context};
+        broker->jobs[i] = &jobs[i];
+    }
+    broker->job_count = count;
+}
+
 static void runs_quick_jobs_inline_and_bounded(void **state) {
     (void)state;
     fake_broker *broker = fake_broker_create(true, false);
     tide_bus *bus = open_bus(broker);
     static fake_job jobs[FAKE_JOBS];
-    memset(jobs, 0, sizeof jobs);
-    for (size_t i = 0; i < FAKE_JOBS; i++)
-        broker->jobs[i] = &jobs[i];
-    broker->job_count = FAKE_JOBS;
+    give_jobs(broker, jobs, FAKE_JOBS, NULL, NULL);
     assert_int_equal(tide_bus_timeout_us(bus), 0);
     assert_in_range(broker->jobs_finished, 1, FAKE_JOBS / 2);
     size_t before = broker->jobs_finished;
@@ -451,12 +458,7 @@ static void gives_the_turn_back_between_long_inline_jobs(void **state) {
     fake_broker *broker = fake_broker_create(true, false);
     tide_bus *bus = open_bus(broker);
     static fake_job jobs[10];
-    memset(jobs, 0, sizeof jobs);
-    for (size_t i = 0; i < 10; i++) {
-        jobs[i].work = take_two_ms;
-        broker->jobs[i] = &jobs[i];
-    }
-    broker->job_count = 10;
+    give_jobs(broker, jobs, 10, take_two_ms, NULL);
     for (size_t turn = 1; turn <= 5; turn++) {
         assert_int_equal(tide_bus_poll(bus, 0), TIDE_OK);
         assert_int_equal(broker->jobs_finished, 2 * turn);
@@ -483,12 +485,7 @@ static void runs_blocking_jobs_off_the_loop(void **state) {
     slow_work work;
     sem_init(&work.may_end, 0, 0);
     static fake_job jobs[3];
-    memset(jobs, 0, sizeof jobs);
-    for (size_t i = 0; i < 3; i++) {
-        jobs[i] = (fake_job){.work = wait_for_leave, .context = &work};
-        broker->jobs[i] = &jobs[i];
-    }
-    broker->job_count = 3;
+    give_jobs(broker, jobs, 3, wait_for_leave, &work);
     /* The loop turns while the job can't end. */
     for (int i = 0; i < 5; i++)
         assert_int_equal(tide_bus_poll(bus, 1000), TIDE_OK);
@@ -517,12 +514,7 @@ static void waits_for_running_jobs_at_close(void **state) {
     fake_broker *broker = fake_broker_create(true, true);
     tide_bus *bus = open_bus(broker);
     static fake_job jobs[2];
-    memset(jobs, 0, sizeof jobs);
-    for (size_t i = 0; i < 2; i++) {
-        jobs[i] = (fake_job){.work = take_a_while};
-        broker->jobs[i] = &jobs[i];
-    }
-    broker->job_count = 2;
+    give_jobs(broker, jobs, 2, take_a_while, NULL);
     assert_int_equal(tide_bus_poll(bus, 0), TIDE_OK);
     tide_bus_close(bus);
     assert_true(jobs[0].finished);
