@@ -1,4 +1,5 @@
 -- SPDX-License-Identifier: MIT
+local server = require "spec.support.server"
 local world = require "spec.conformance.world"
 local it = world.behaviours(it, pending)
 
@@ -24,6 +25,7 @@ describe("stream commands on " .. world.engine, function()
     assert.is_nil(id)
     assert.matches("equal or smaller", err.message)
     assert.equal("9999999999999-5", streams:xadd(w.name, "9999999999999-5", { a = "1" }))
+    if world.engine == "redis" and server.before_7 "redis" then return end -- the half of an id came with 7.0
     assert.equal("9999999999999-6", streams:xadd(w.name, "9999999999999-*", { a = "1" }))
   end)
 
@@ -279,6 +281,14 @@ describe("stream commands on " .. world.engine, function()
     assert.equal(0, info.groups[1].lag)
     assert.equal(1, info.dead_letters)
     assert.equal(0, info.delayed)
+  end)
+
+  it("count a lag that the engine doesn't know", function(w)
+    local bus = w:open()
+    for n = 1, 6 do assert(bus.streams:xadd(w.name, n .. "-0", { n = n })) end
+    assert(bus.streams:command("XGROUP", "CREATE", w.name, "g", "3-0"))
+    assert.is_nil(bus.streams:xinfo_groups(w.name)[1].lag)
+    assert.equal(3, bus:info(w.name).groups[1].lag)
   end)
 
   it("say what the engine is", function(w)

@@ -68,12 +68,12 @@ local function picture(bus)
     for index, entry in ipairs(assert(streams:xrange(name, "-", "+"))) do
       one.entries[index] = { entry.id, entry.fields }
     end
-    for _, group in ipairs(streams:xinfo_groups(name) or {}) do
+    for _, group in ipairs(assert(bus:info(name)).groups) do
       local pending = {}
       for index, item in ipairs(assert(streams:xpending(name, group.name, { count = 1000 }))) do
         pending[index] = { item.id, item.consumer, item.deliveries }
       end
-      one.groups[group.name] = { last = group["last-delivered-id"], pending = pending, lag = group.lag }
+      one.groups[group.name] = { last = group.last_delivered_id, pending = pending, lag = group.lag }
     end
     found[name] = one
   end

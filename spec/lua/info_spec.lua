@@ -47,7 +47,19 @@ describe("info of a topic", function()
     bus:close()
   end)
 
-  it("leaves a lag out that the server doesn't know", function()
+  it("counts a lag that the server doesn't know", function()
+    local bus = world.open()
+    local streams = bus.streams
+    for n = 1, 6 do streams:xadd("t", n .. "-0", { n = n }) end
+    assert(streams:command("XGROUP", "CREATE", "t", "g", "3-0"))
+    assert.is_nil(streams:xinfo_groups("t")[1].lag)
+    assert.equal(3, info.of(bus, "t").groups[1].lag)
+    for n = 7, 1100 do streams:xadd("t", n .. "-0", { n = n }) end
+    assert.is_nil(info.of(bus, "t").groups[1].lag)
+    bus:close()
+  end)
+
+  it("leaves a lag out that can't be known", function()
     local about = info.of(bus_of {
       ["XLEN t"] = 5,
       ["XINFO GROUPS t"] = { { name = "g", pending = 1, consumers = 2, ["last-delivered-id"] = "1-0" } },

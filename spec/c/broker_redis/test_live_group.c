@@ -101,10 +101,16 @@ static void recovers_what_the_dead_left(void **state) {
     tide_completion done;
     live_run(&server, &op, &done, TIDE_OK);
     tide_batch *batch = done.as.recover.batch;
-    assert_int_equal(tide_batch_count(batch), 2);
-    assert_int_equal(tide_batch_entry(batch, 0)->attempt, 3);
-    assert_int_equal(tide_batch_entry(batch, 1)->attempt, 3);
-    assert_int_equal(done.as.recover.deleted, 1);
+    /* Redis before 7.0 leaves in the batch what is gone; later ones only count it. */
+    uint32_t gone = 0;
+    for (size_t i = 0; i < tide_batch_count(batch); i++) {
+        if (tide_batch_entry(batch, i)->gone)
+            gone++;
+        else
+            assert_int_equal(tide_batch_entry(batch, i)->attempt, 3);
+    }
+    assert_int_equal(tide_batch_count(batch) - gone, 2);
+    assert_int_equal(gone + done.as.recover.deleted, 1);
     assert_int_equal(done.as.recover.cursor.ms, 0);
     tide_batch_release(batch);
     op.as.recover.min_idle_ms = 100000;
@@ -299,6 +305,9 @@ static void interrupts_blocked_fetches(void **state) {
 
 static void unblocked_or_nogroup_when_the_stream_is_deleted(void **state) {
     (void)state;
+    /* Redis before 7.0 tells a blocked reader nothing: its next read says NOGROUP. */
+    if (strstr(live_command(&server, "INFO server")->as.text.data, "redis_version:6.") != NULL)
+        skip();
     ensure("orders", "g");
     tide_op op = fetch_op(3, "orders", "c", 10, 10000);
     tide_error error;
