@@ -2,6 +2,7 @@
 -- What the specs of the command share (spec/integration/cli): a folder for scripts, results as lines and as JSON, and
 -- the engines that outlive a process.
 local assert = require "luassert"
+local busted = require "busted"
 local cjson = require "cjson"
 local cli = require "spec.support.cli"
 local server = require "spec.support.server"
@@ -38,24 +39,40 @@ function M.assert_one_line(result)
   assert.is_nil(result.err:find("a mistake in tidemill", 1, true), result.err)
 end
 
---- Calls fn(target) for each engine that outlives a process: target.name, target.kind (of server; nil for a file),
--- target.start() → { url =, stop = }.
-function M.each_target(fn)
-  fn { name = "file", start = function()
+-- The engines that outlive a process: name, kind (of server; nil for a file), start() → { url =, stop = }.
+local function engines()
+  local list = { { name = "file", start = function()
     return { url = "file:" .. shell.temporary_dir "store" .. "/store.db", stop = function() end }
-  end }
+  end } }
   for _, kind in ipairs(server.kinds()) do
-    fn { name = kind, kind = kind, start = function() return server.start(kind) end }
+    list[#list + 1] = { name = kind, kind = kind, start = function() return server.start(kind) end }
   end
+  return list
 end
 
---- A function that runs the command on a store, which store() answers.
-function M.runner(store)
-  return function(words, options)
-    options = options or {}
-    options.env = options.env or {}
-    options.env.TIDEMILL_URL = store().url
-    return cli.run(words, options)
+--- Describes a subcommand on each engine that outlives a process. fn(run, spawn, kind) has the behaviours:
+-- run(words, options) and spawn(words) are cli's, on a store of this description's own; kind is that of the server,
+-- nil for a file.
+function M.on_each_engine(subcommand, fn)
+  for _, engine in ipairs(engines()) do
+    busted.describe("tidemill " .. subcommand .. " on " .. engine.name, function()
+      local store
+      busted.setup(function() store = engine.start() end)
+      busted.teardown(function() store:stop() end)
+
+      local function run(words, options)
+        options = options or {}
+        options.env = options.env or {}
+        options.env.TIDEMILL_URL = store.url
+        return cli.run(words, options)
+      end
+
+      local function spawn(words)
+        return cli.spawn(words, { env = { TIDEMILL_URL = store.url } })
+      end
+
+      fn(run, spawn, engine.kind)
+    end)
   end
 end
 

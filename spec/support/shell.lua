@@ -119,21 +119,42 @@ function M.at_exit(fn)
   return setmetatable({}, { __gc = once })
 end
 
-local temporary = {}
+local temporary = {} -- the folders that are still there
+local temporary_end
+local BASE_MAX = 75 -- of the 107 bytes of a socket's path; "/tide-LABEL-XXXXXX/s.sock" has the rest
 
---- A new folder under $TMPDIR, removed when the Lua state ends.
+--- A new folder under $TMPDIR, removed when the Lua state ends. Its path needs no quoting in a URL or a configuration,
+-- and a unix socket fits into it: where $TMPDIR isn't so, it is under /tmp.
 function M.temporary_dir(label)
-  local base = os.getenv "TMPDIR" or "/tmp"
+  local base = os.getenv "TMPDIR" or ""
+  if #base > BASE_MAX or not base:find "^/[%w/._+-]+$" then base = "/tmp" end
   local template = M.quote(base .. "/tide-" .. (label or "spec") .. "-XXXXXX")
   local dir = M.capture("mktemp -d " .. template):gsub("\n$", "")
   assert(dir ~= "", "cannot make a folder under " .. base)
-  temporary[#temporary + 1] = M.at_exit(function() M.remove_dir(dir) end)
+  temporary[dir] = true
+  -- One for all, made before any process that works in one of them, so that it comes after their ends.
+  temporary_end = temporary_end or M.at_exit(function()
+    for left in pairs(temporary) do M.remove_dir(left) end
+  end)
   return dir
 end
 
+--- Removes a folder that temporary_dir made, at once.
 function M.remove_dir(dir)
   assert(dir:find "/tide%-", "refusing to remove " .. dir)
+  temporary[dir] = nil
   os.execute("rm -rf " .. M.quote(dir))
+end
+
+-- Shell lines that go before a command: its environment and its folder.
+local function preamble(options)
+  local lines = {}
+  for name, value in pairs(options.env or {}) do
+    lines[#lines + 1] = value == false and ("unset %s\n"):format(name)
+      or ("export %s=%s\n"):format(name, M.quote(value))
+  end
+  if options.dir then lines[#lines + 1] = "cd " .. M.quote(options.dir) .. " || exit 99\n" end
+  return table.concat(lines)
 end
 
 --- Runs a command line to its end.
@@ -145,17 +166,12 @@ function M.run(command, options)
   options = options or {}
   if type(command) == "table" then command = M.words(command) end
   local scratch = M.temporary_dir "run"
-  local parts = {}
-  for name, value in pairs(options.env or {}) do
-    parts[#parts + 1] = value == false and ("unset %s; "):format(name)
-      or ("export %s=%s; "):format(name, M.quote(value))
-  end
-  if options.dir then parts[#parts + 1] = "cd " .. M.quote(options.dir) .. " || exit 99; " end
   local input = "/dev/null"
   if options.input then input = M.write_file(scratch .. "/in", options.input) end
-  local script = M.write_file(scratch .. "/script", table.concat(parts) .. command .. "\n")
+  local script = M.write_file(scratch .. "/script", preamble(options) .. command .. "\n")
+  local q = M.quote(scratch)
   local line = ("timeout -k 2 %s sh %s <%s >%s/out 2>%s/err; echo $? >%s/code"):format(
-    options.timeout or 60, M.quote(script), M.quote(input), scratch, scratch, scratch)
+    options.timeout or 60, M.quote(script), M.quote(input), q, q, q)
   os.execute(line)
   local result = {
     code = tonumber(M.read_file(scratch .. "/code")),
@@ -177,17 +193,11 @@ function M.spawn(command, options)
   options = options or {}
   if type(command) == "table" then command = M.words(command) end
   local scratch = M.temporary_dir "proc"
-  local exports = {}
-  for name, value in pairs(options.env or {}) do
-    exports[#exports + 1] = value == false and ("unset %s\n"):format(name)
-      or ("export %s=%s\n"):format(name, M.quote(value))
-  end
-  if options.dir then exports[#exports + 1] = "cd " .. M.quote(options.dir) .. " || exit 99\n" end
   local input = "/dev/null"
   if options.input then input = M.write_file(scratch .. "/in", options.input) end
   -- The outer shell waits, so that the exit status is kept and no zombie stays; the watcher ends what outlives us.
   local q = M.quote(scratch)
-  M.write_file(scratch .. "/script", table.concat(exports) .. "exec " .. command .. "\n")
+  M.write_file(scratch .. "/script", preamble(options) .. "exec " .. command .. "\n")
   local own = M.own_pid()
   M.write_file(scratch .. "/keeper", ([[
 sh %s/script <%s >%s/out 2>%s/err &

@@ -9,36 +9,28 @@ local is_before = require "tidemill.cli.doctor".is_before
 
 local script = commands.script
 
-commands.each_target(function(target)
-  describe("tidemill doctor on " .. target.name, function()
-    local store
-    local run = commands.runner(function() return store end)
-
-    setup(function() store = target.start() end)
-    teardown(function() store:stop() end)
-
-    it("examines it", function()
-      assert.equal(0, run({ "publish", "orders", "A" }).code)
-      local result = run { "doctor", "orders" }
-      assert.truthy(result.code == 0, result.out .. result.err)
-      local report = cjson.decode(run({ "doctor", "--json" }).out)
-      assert.equal(0, report.errors)
-      local checks = {}
-      for _, finding in ipairs(report.findings) do checks[finding.check] = finding end
-      assert.truthy(checks.persistence)
-      if target.kind then
-        assert.equal("warn", checks.persistence.level) -- started without any
-        assert.truthy(checks.server.text:lower():find(target.kind, 1, true), checks.server.text)
-        assert.equal("ok", checks.eviction.level)
-        assert.equal("ok", checks.permissions.level)
-        if target.kind == "valkey" and server.version "valkey" == "8.0.1" then
-          assert.truthy(checks.security.text:find("CVE-2025-49844", 1, true))
-        end
-        assert.equal(1, run({ "doctor", "--strict" }).code)
-      else
-        assert.equal("ok", checks.persistence.level)
+commands.on_each_engine("doctor", function(run, _, kind)
+  it("examines it", function()
+    assert.equal(0, run({ "publish", "orders", "A" }).code)
+    local result = run { "doctor", "orders" }
+    assert.truthy(result.code == 0, result.out .. result.err)
+    local report = cjson.decode(run({ "doctor", "--json" }).out)
+    assert.equal(0, report.errors)
+    local checks = {}
+    for _, finding in ipairs(report.findings) do checks[finding.check] = finding end
+    assert.truthy(checks.persistence)
+    if kind then
+      assert.equal("warn", checks.persistence.level) -- started without any
+      assert.truthy(checks.server.text:lower():find(kind, 1, true), checks.server.text)
+      assert.equal("ok", checks.eviction.level)
+      assert.equal("ok", checks.permissions.level)
+      if kind == "valkey" and server.version "valkey" == "8.0.1" then
+        assert.truthy(checks.security.text:find("CVE-2025-49844", 1, true))
       end
-    end)
+      assert.equal(1, run({ "doctor", "--strict" }).code)
+    else
+      assert.equal("ok", checks.persistence.level)
+    end
   end)
 end)
 

@@ -110,68 +110,60 @@ describe("tidemill run", function()
   end)
 end)
 
-commands.each_target(function(target)
-  describe("tidemill run on " .. target.name, function()
-    local store
-    local run = commands.runner(function() return store end)
+commands.on_each_engine("run", function(run, spawn)
+  it("F31 finishes what runs when SIGTERM comes, and exits with 0", function()
+    local path = script("slow.lua", [[
+      local bus = ...
+      bus:topic("drained"):on("*", { group = "g", concurrency = 2 }, function(event)
+        print("began " .. event.data)
+        bus:sleep(1.5)
+        print("ended " .. event.data)
+      end)
+    ]])
+    run({ "publish", "drained", "A", "--file", "-" }, { input = "1\n2\n3\n4\n5\n6\n" })
+    local process = spawn { "run", path, "--grace", "20" }
+    assert.truthy(process:wait_for "began 2", process:errors())
+    process:signal "TERM"
+    assert.equal(0, process:wait(30), process:errors())
+    local _, began = process:output():gsub("began", "")
+    local _, ended = process:output():gsub("ended", "")
+    assert.equal(began, ended)
+    assert.truthy(began < 6, process:output())
+    -- What was not started is there for the next one, at once.
+    local second = spawn { "run", path, "--grace", "20" }
+    assert.truthy(second:wait_for("ended 6", 60), second:output() .. second:errors())
+    second:signal "TERM"
+    assert.equal(0, second:wait(30))
+    assert.equal(0, cjson.decode(run({ "info", "drained", "--json" }).out).groups[1].pending)
+  end)
 
-    setup(function() store = target.start() end)
-    teardown(function() store:stop() end)
+  it("F31 exits at once at a second SIGTERM", function()
+    local path = script("stubborn.lua", [[
+      local bus = ...
+      bus:topic("stubborn"):on("*", function(event) print "began" bus:sleep(60) end)
+    ]])
+    run { "publish", "stubborn", "A" }
+    local process = spawn { "run", path, "--grace", "50" }
+    assert.truthy(process:wait_for "began", process:errors())
+    process:signal "TERM"
+    assert.truthy(process:wait_for "waiting up to 50 s for 1 running handler; a second signal", process:errors())
+    assert.is_true(process:is_alive())
+    process:signal "TERM"
+    assert.is_not_nil(process:wait(10))
+  end)
 
-    it("F31 finishes what runs when SIGTERM comes, and exits with 0", function()
-      local path = script("slow.lua", [[
-        local bus = ...
-        bus:topic("drained"):on("*", { group = "g", concurrency = 2 }, function(event)
-          print("began " .. event.data)
-          bus:sleep(1.5)
-          print("ended " .. event.data)
-        end)
-      ]])
-      run({ "publish", "drained", "A", "--file", "-" }, { input = "1\n2\n3\n4\n5\n6\n" })
-      local process = cli.spawn({ "run", path, "--grace", "20" }, { env = { TIDEMILL_URL = store.url } })
-      assert.truthy(process:wait_for "began 2", process:errors())
+  it("F31 exits with 0 when the grace is over, and gives the event back", function()
+    local path = script("hanging.lua", [[
+      local bus = ...
+      bus:topic("hanging"):on("*", function(event) print("began " .. event.attempt) bus:sleep(60) end)
+    ]])
+    run { "publish", "hanging", "A" }
+    for _ = 1, 2 do
+      local process = spawn { "run", path, "--grace", "0.3" }
+      assert.truthy(process:wait_for("began", 30), process:errors())
       process:signal "TERM"
-      assert.equal(0, process:wait(30), process:errors())
-      local _, began = process:output():gsub("began", "")
-      local _, ended = process:output():gsub("ended", "")
-      assert.equal(began, ended)
-      assert.truthy(began < 6, process:output())
-      -- What was not started is there for the next one, at once.
-      local second = cli.spawn({ "run", path, "--grace", "20" }, { env = { TIDEMILL_URL = store.url } })
-      assert.truthy(second:wait_for("ended 6", 60), second:output() .. second:errors())
-      second:signal "TERM"
-      assert.equal(0, second:wait(30))
-      assert.equal(0, cjson.decode(run({ "info", "drained", "--json" }).out).groups[1].pending)
-    end)
-
-    it("F31 exits at once at a second SIGTERM", function()
-      local path = script("stubborn.lua", [[
-        local bus = ...
-        bus:topic("stubborn"):on("*", function(event) print "began" bus:sleep(60) end)
-      ]])
-      run { "publish", "stubborn", "A" }
-      local process = cli.spawn({ "run", path, "--grace", "50" }, { env = { TIDEMILL_URL = store.url } })
-      assert.truthy(process:wait_for "began", process:errors())
-      process:signal "TERM"
-      assert.truthy(process:wait_for "waiting up to 50 s for 1 running handler; a second signal", process:errors())
-      assert.is_true(process:is_alive())
-      process:signal "TERM"
-      assert.is_not_nil(process:wait(10))
-    end)
-
-    it("F31 exits with 0 when the grace is over, and gives the event back", function()
-      local path = script("hanging.lua", [[
-        local bus = ...
-        bus:topic("hanging"):on("*", function(event) print("began " .. event.attempt) bus:sleep(60) end)
-      ]])
-      run { "publish", "hanging", "A" }
-      for _ = 1, 2 do
-        local process = cli.spawn({ "run", path, "--grace", "0.3" }, { env = { TIDEMILL_URL = store.url } })
-        assert.truthy(process:wait_for("began", 30), process:errors())
-        process:signal "TERM"
-        assert.equal(0, process:wait(20), process:errors())
-      end
-    end)
+      assert.equal(0, process:wait(20), process:errors())
+    end
   end)
 end)
 

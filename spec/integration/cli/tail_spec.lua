@@ -7,63 +7,55 @@ local server = require "spec.support.server"
 
 local lines_of, json_lines = commands.lines_of, commands.json_lines
 
-commands.each_target(function(target)
-  describe("tidemill tail on " .. target.name, function()
-    local store
-    local run = commands.runner(function() return store end)
+commands.on_each_engine("tail", function(run, spawn)
+  it("shows a part: the last, from an id, of a type", function()
+    local input = {}
+    for number = 1, 30 do
+      input[number] = ('{"type":"%s","data":%d}'):format(number % 3 == 0 and "pull_request.opened" or "push", number)
+    end
+    assert.equal(0, run({ "publish", "parts", "--file", "-" }, { input = table.concat(input, "\n") }).code)
+    assert.equal(10, #json_lines(run { "tail", "parts", "--json" }))
+    local last = json_lines(run { "tail", "parts", "-n", "3", "--json" })
+    assert.equal(28, last[1].data)
+    assert.equal(30, last[3].data)
+    local typed = json_lines(run { "tail", "parts", "-n", "4", "--type", "pull_request.*", "--json" })
+    assert.equal(4, #typed)
+    assert.equal(21, typed[1].data)
+    local from = json_lines(run { "tail", "parts", "--from", last[2].stream_id, "--json" })
+    assert.equal(2, #from)
+    assert.equal(29, from[1].data)
+    assert.equal("", run({ "tail", "nothing-there" }).out)
+  end)
 
-    setup(function() store = target.start() end)
-    teardown(function() store:stop() end)
+  it("follows a topic", function()
+    assert.equal(0, run({ "publish", "live", "A", "1" }).code)
+    local process = spawn { "tail", "live", "--follow", "--json" }
+    assert.truthy(process:wait_for('"data":1'), process:errors())
+    assert.equal(0, run({ "publish", "live", "B", "2" }).code)
+    assert.truthy(process:wait_for('"data":2'), process:errors())
+    process:signal "TERM" -- what is started in the background by a shell never sees SIGINT
+    assert.equal(143, process:wait())
+    assert.equal("", process:errors())
+  end)
 
-    it("shows a part: the last, from an id, of a type", function()
-      local input = {}
-      for number = 1, 30 do
-        input[number] = ('{"type":"%s","data":%d}'):format(number % 3 == 0 and "pull_request.opened" or "push", number)
-      end
-      assert.equal(0, run({ "publish", "parts", "--file", "-" }, { input = table.concat(input, "\n") }).code)
-      assert.equal(10, #json_lines(run { "tail", "parts", "--json" }))
-      local last = json_lines(run { "tail", "parts", "-n", "3", "--json" })
-      assert.equal(28, last[1].data)
-      assert.equal(30, last[3].data)
-      local typed = json_lines(run { "tail", "parts", "-n", "4", "--type", "pull_request.*", "--json" })
-      assert.equal(4, #typed)
-      assert.equal(21, typed[1].data)
-      local from = json_lines(run { "tail", "parts", "--from", last[2].stream_id, "--json" })
-      assert.equal(2, #from)
-      assert.equal(29, from[1].data)
-      assert.equal("", run({ "tail", "nothing-there" }).out)
-    end)
+  it("ends when whoever read it has gone away, though no event comes", function()
+    assert.equal(0, run({ "publish", "piped", "A", "1" }).code)
+    local result = run({ "tail", "piped", "--follow", "--json" }, { tail = " | head -n 1", timeout = 30 })
+    assert.equal(0, result.code, result.err) -- head's own; 124: it was still there after the time-out
+    assert.equal(1, #json_lines(result))
+    assert.equal("", result.err)
+  end)
 
-    it("follows a topic", function()
-      assert.equal(0, run({ "publish", "live", "A", "1" }).code)
-      local process = cli.spawn({ "tail", "live", "--follow", "--json" }, { env = { TIDEMILL_URL = store.url } })
-      assert.truthy(process:wait_for('"data":1'), process:errors())
-      assert.equal(0, run({ "publish", "live", "B", "2" }).code)
-      assert.truthy(process:wait_for('"data":2'), process:errors())
-      process:signal "TERM" -- what is started in the background by a shell never sees SIGINT
-      assert.equal(143, process:wait())
-      assert.equal("", process:errors())
-    end)
-
-    it("ends when whoever read it has gone away, though no event comes", function()
-      assert.equal(0, run({ "publish", "piped", "A", "1" }).code)
-      local result = run({ "tail", "piped", "--follow", "--json" }, { tail = " | head -n 1", timeout = 30 })
-      assert.equal(0, result.code, result.err) -- head's own; 124: it was still there after the time-out
-      assert.equal(1, #json_lines(result))
-      assert.equal("", result.err)
-    end)
-
-    it("says on stderr that there is nothing to show", function()
-      local none = run { "tail", "nothing-there" }
-      assert.equal(0, none.code)
-      assert.equal("", none.out)
-      assert.equal("tidemill: nothing-there has no events\n", none.err)
-      assert.equal(0, run({ "publish", "typed", "A", "1" }).code)
-      local other = run { "tail", "typed", "--type", "B.*" }
-      assert.equal("tidemill: typed has no events of type B.*\n", other.err)
-      assert.equal(other.err, run({ "tail", "typed", "--type", "B.*", "--json" }).err)
-      assert.equal("", run({ "tail", "typed", "-n", "0" }).err)
-    end)
+  it("says on stderr that there is nothing to show", function()
+    local none = run { "tail", "nothing-there" }
+    assert.equal(0, none.code)
+    assert.equal("", none.out)
+    assert.equal("tidemill: nothing-there has no events\n", none.err)
+    assert.equal(0, run({ "publish", "typed", "A", "1" }).code)
+    local other = run { "tail", "typed", "--type", "B.*" }
+    assert.equal("tidemill: typed has no events of type B.*\n", other.err)
+    assert.equal(other.err, run({ "tail", "typed", "--type", "B.*", "--json" }).err)
+    assert.equal("", run({ "tail", "typed", "-n", "0" }).err)
   end)
 end)
 
