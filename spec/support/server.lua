@@ -22,7 +22,6 @@ local PROGRAMS = { redis = "redis-server", valkey = "valkey-server" }
 local NAMED = { ["redis-server"] = "TIDEMILL_REDIS_SERVER", ["valkey-server"] = "TIDEMILL_VALKEY_SERVER" }
 local PORT_TRIES = 20
 local found = {}
-local live = setmetatable({}, { __mode = "k" })
 
 local function find(program)
   if found[program] == nil then
@@ -148,12 +147,11 @@ local function launch(self, line)
   self.process = shell.spawn({ find(PROGRAMS[self.kind]), self.dir .. "/server.conf" }, { remove = self.dir })
   self.pid = self.process.pid
   local ready = shell.wait_until(function()
-    local log = shell.read_file(self.dir .. "/log") or ""
-    if log:find(line or "Ready to accept connections", 1, true) then return "ready" end
+    if self:log():find(line or "Ready to accept connections", 1, true) then return "ready" end
     if not self.process:is_alive() then return "dead" end
   end, 30, 0.01)
   if ready == "ready" then return true end
-  local log = (shell.read_file(self.dir .. "/log") or "") .. self.process:errors() .. self.process:output()
+  local log = self:log() .. self.process:errors() .. self.process:output()
   self.process:kill()
   if log:find("already in use", 1, true) then return nil, "taken" end
   return nil, ("%s did not start: %s"):format(self.kind, log)
@@ -180,7 +178,6 @@ function M.start(kind, options)
   assert(ok, err)
   self.password = self.options.requirepass
   self.url = self:url_for(nil, self.password)
-  live[self] = true
   return self
 end
 
@@ -191,7 +188,6 @@ function Server:stop()
   shell.signal(self.pid, "TERM")
   if not self.process:wait(10) then self.process:kill() end
   self.process = nil
-  live[self] = nil
 end
 
 --- As a crash does it: SIGKILL, and waits.
@@ -199,7 +195,6 @@ function Server:kill()
   if not self.process then return end
   self.process:kill()
   self.process = nil
-  live[self] = nil
 end
 
 --- Starts it again on the same port with the same folder (empty unless `persist`), and waits until it is ready, or
@@ -213,7 +208,6 @@ function Server:restart(line)
     shell.sleep(0.1)
   end
   assert(ok, err)
-  live[self] = true
   return self
 end
 
@@ -250,16 +244,6 @@ function Server:cli_lines(lines)
   if type(lines) == "table" then lines = table.concat(lines, "\n") .. "\n" end
   local path = shell.write_file(self.dir .. "/commands", lines)
   return shell.capture(shell.words(cli_words(self)) .. " 2>&1 <" .. shell.quote(path))
-end
-
---- One value out of INFO, as text.
-function Server:info(name)
-  return self:cli("INFO", "everything"):match(name .. ":([^\r\n]*)")
-end
-
---- Ends every server that is still running.
-function M.stop_all()
-  for self in pairs(live) do self:kill() end
 end
 
 return M

@@ -30,6 +30,7 @@ function M.capture(command)
   return text
 end
 
+--- All of a file; nil when it can't be opened.
 function M.read_file(path)
   local file = io.open(path, "rb")
   if not file then return nil end
@@ -38,6 +39,7 @@ function M.read_file(path)
   return text
 end
 
+--- Writes a file anew; its path.
 function M.write_file(path, text)
   local file = assert(io.open(path, "wb"))
   assert(file:write(text))
@@ -90,13 +92,9 @@ function M.is_alive(pid)
   return M.capture(("kill -0 %d 2>/dev/null && echo yes"):format(pid)) ~= ""
 end
 
+--- Sends a signal ("TERM", "KILL" …); nothing when nobody is there.
 function M.signal(pid, name)
   os.execute(("kill -%s %d 2>/dev/null"):format(name, pid))
-end
-
---- Waits until a process is gone; false when it is still there after `seconds`.
-function M.wait_gone(pid, seconds)
-  return M.wait_until(function() return not M.is_alive(pid) end, seconds or 10, 0.02) or false
 end
 
 --- A function called once when the Lua state ends (or when the token that is returned is collected).
@@ -217,6 +215,7 @@ if kill -0 %d 2>/dev/null; then echo $code >%s/code.new && mv %s/code.new %s/cod
   return process
 end
 
+--- What it has written so far.
 function Process:output() return M.read_file(self.scratch .. "/out") or "" end
 function Process:errors() return M.read_file(self.scratch .. "/err") or "" end
 function Process:signal(name) M.signal(self.pid, name) end
@@ -233,6 +232,7 @@ function Process:wait_for(pattern, seconds)
   return M.wait_until(function() return (self:output() .. self:errors()):match(pattern) end, seconds or 20, 0.05)
 end
 
+--- SIGKILL; its exit status (137, or what it ended with before).
 function Process:kill()
   M.signal(self.pid, "KILL")
   return self:wait(10)
