@@ -145,7 +145,6 @@ tide_status tide_consumer_settle(tide_consumer *consumer, uint64_t handle,
         tide__recovery_pump(consumer, now_us);
         return TIDE_OK;
     }
-    s->mark = 0;
     if (s->lost && verdict->kind != TIDE_VERDICT_ACK && verdict->kind != TIDE_VERDICT_REJECT) {
         if (verdict->kind == TIDE_VERDICT_FAIL || verdict->kind == TIDE_VERDICT_NACK)
             consumer->stats.failed++;

@@ -29,7 +29,8 @@
  *
  * So the death of a process may cost each event beside the one that killed it an attempt, twice at most unless it is a
  * retry after a failure of its own; and no event is a crash_loop that hasn't run alone, and died, in its last attempt.
- * What kills its process each time is a dead letter after max(attempts, 2) deliveries.
+ * What kills its process each time is a dead letter after max(attempts, 2) deliveries. Not so where handlers take longer
+ * than a lease; and a process that dies while it takes over a page of others' events raises the count of each of them.
  *
  * Invariants (tide__consumer_check):
  *   1. suspected slots are MARKING or READY, and `marking` is their number.
@@ -145,16 +146,16 @@ static void mark(tide_consumer *consumer, uint32_t slot, int64_t now_us) {
 }
 
 /* Whether it can be counted now: nobody waits for one whose group, say, is gone. */
-static bool is_well(const tide_consumer *consumer) {
+static bool is_well(const tide_consumer *consumer, int64_t now_us) {
     return (consumer->state == TIDE_CONSUMER_RUNNING || consumer->state == TIDE_CONSUMER_HISTORY) &&
-           consumer->gates[TIDE_GATE_SETTLE].failures == 0 &&
-           consumer->gates[TIDE_GATE_DEFERRED].failures == 0;
+           tide__gate_is_open(consumer, TIDE_GATE_SETTLE, now_us) &&
+           tide__gate_is_open(consumer, TIDE_GATE_DEFERRED, now_us);
 }
 
 static void alone_begin(tide_consumer *consumer, uint32_t slot, int64_t now_us) {
     crew_sum sum = crew_sum_of(consumer->crew);
     /* What was counted as a suspect and waits to run would have been counted for this one's sake. */
-    if (sum.marking > 0 || !is_well(consumer) ||
+    if (sum.marking > 0 || !is_well(consumer, now_us) ||
         (sum.ready > 0 && now_us < consumer->crew->rest_until_us))
         return;
     consumer->crew->alone = consumer;
@@ -187,7 +188,7 @@ void tide__suspect_pump(tide_consumer *consumer, int64_t now_us) {
     if (alone_slot(consumer)->state != TIDE_SLOT_SUSPECT) {
         if (now_us >= consumer->alone_until_us)
             alone_end(consumer, now_us); /* the others have waited long enough */
-    } else if (is_well(consumer)) {
+    } else if (is_well(consumer, now_us)) {
         alone_mark(consumer, now_us);
     } else {
         alone_slot(consumer)->alone = false;

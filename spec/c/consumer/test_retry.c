@@ -131,6 +131,27 @@ static void test_release_gives_the_attempt_back(void **state) {
     world_close(&w);
 }
 
+/* A claim of our own has counted it once more, and that is being put right, when it fails. */
+static void test_a_failure_keeps_the_count_that_is_under_way(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    deliver(&w, 1, 1);
+    tide_event event = next(&w);
+    while (fake_find(&w.fake, TIDE_OP_RECOVER) == NULL)
+        pass(&w, 100);
+    fake_answer_entries(&w.fake, fake_find(&w.fake, TIDE_OP_RECOVER), 1, 1, 2, 10);
+    turn(&w);
+    pass(&w, 5);
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->items[0].attempt, 1);
+    settle(&w, event.handle, failure);
+    answer(&w, TIDE_OP_SETTLE, TIDE_OK);
+    assert_null(fake_find(&w.fake, TIDE_OP_SETTLE));
+    pass(&w, 100);
+    assert_int_equal(fake_find(&w.fake, TIDE_OP_SETTLE)->items[0].attempt, 2);
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_failure_is_retried_with_backoff_and_counted),
@@ -138,6 +159,7 @@ int main(void) {
         cmocka_unit_test(test_nack_delay_and_long_delay_is_moved),
         cmocka_unit_test(test_policy_and_delay_of_the_verdict_win),
         cmocka_unit_test(test_release_gives_the_attempt_back),
+        cmocka_unit_test(test_a_failure_keeps_the_count_that_is_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

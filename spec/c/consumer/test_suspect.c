@@ -472,6 +472,35 @@ static void test_nobody_waits_for_a_lone_one_that_cannot_be_counted_F15(void **s
     world_close(&peer);
 }
 
+/* A settlement that failed, of what was then lost: nothing is left whose success would say that all is well again. */
+static void test_a_lone_one_runs_after_the_trouble_of_another(void **state) {
+    (void)state;
+    world w;
+    start(&w, options_of(100));
+    take_over(&w, 1, 2, 3);
+    tide_event event;
+    assert_false(has_next(&w, &event));
+    assert_int_equal(counted(&w, 1), 3);
+    answer(&w, TIDE_OP_SETTLE, TIDE_UNKNOWN);
+    w.now_us += 5000; /* before it is sent again */
+    tide_consumer_flush(w.consumer, w.now_us);
+    while (fake_find(&w.fake, TIDE_OP_EXTEND) == NULL) {
+        if (fake_find(&w.fake, TIDE_OP_SETTLE) != NULL)
+            answer(&w, TIDE_OP_SETTLE, TIDE_UNKNOWN);
+        pass(&w, 100);
+    }
+    while (fake_find(&w.fake, TIDE_OP_SETTLE) != NULL)
+        answer(&w, TIDE_OP_SETTLE, TIDE_UNKNOWN);
+    fake_answer_lost(&w.fake, fake_find(&w.fake, TIDE_OP_EXTEND), (tide_id[]){{1, 0}}, 1);
+    turn(&w);
+    for (int i = 0; i < 50 && counted(&w, 2) == 0; i++) {
+        assert_false(has_next(&w, &event));
+        pass(&w, 100);
+    }
+    assert_int_equal(counted(&w, 2), 3);
+    world_close(&w);
+}
+
 /* A page of history would be counted for nothing; it is read as soon as nobody runs alone any more. */
 static void test_history_waits_for_a_lone_one_of_the_crew(void **state) {
     (void)state;
@@ -561,6 +590,7 @@ int main(void) {
         cmocka_unit_test(test_others_go_on_between_two_lone_ones),
         cmocka_unit_test(test_nobody_waits_for_a_lone_one_that_cannot_be_counted_F15),
         cmocka_unit_test(test_history_waits_for_a_lone_one_of_the_crew),
+        cmocka_unit_test(test_a_lone_one_runs_after_the_trouble_of_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
