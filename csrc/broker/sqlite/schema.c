@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char *const statement_texts[TIDE__SQ_STATEMENT_COUNT] = {
@@ -259,6 +260,11 @@ static tide_status refuse_foreign(tide__sq_store *store) {
                 "belongs to another program, not to tidemill; nothing was changed");
 }
 
+static bool is_folder(const char *path) {
+    struct stat about;
+    return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
+}
+
 /* Looks at the head of the file through the VFS: SQLite itself would recover a journal or make files beside it. A plain
  * open and close of our own would drop the locks that another connection of this process holds. */
 static tide_status check_head(tide__sq_store *store, sqlite3_vfs *vfs, const char *path) {
@@ -280,6 +286,8 @@ static tide_status check_head(tide__sq_store *store, sqlite3_vfs *vfs, const cha
     sqlite3_free(file);
     if (code != SQLITE_OK) {
         tide_status status = tide__sq_status_of(code);
+        if (is_folder(path))
+            return fail(store, status, "is a folder; name a file in it, such as events.db");
         return fail(store, status, status == TIDE_IO ? "can't be opened or read" : "can't be read");
     }
     if (size == 0)

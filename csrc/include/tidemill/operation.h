@@ -56,7 +56,7 @@ typedef enum tide_expect_kind {
 typedef struct tide_op_publish {
     tide_str stream;
     const tide_record *records;
-    size_t record_count; /* 1 … TIDE_PUBLISH_MAX */
+    size_t record_count; /* 1 … 100,000 */
     /* > 0: an event whose event_id was published to this stream within that many ms is not written again; its result
      * is the first one's id with `duplicate` set. One atomic step for each record. */
     int64_t dedupe_window_ms;
