@@ -268,6 +268,8 @@ static bool is_folder(const char *path) {
 /* Looks at the head of the file through the VFS: SQLite itself would recover a journal or make files beside it. A plain
  * open and close of our own would drop the locks that another connection of this process holds. */
 static tide_status check_head(tide__sq_store *store, sqlite3_vfs *vfs, const char *path) {
+    if (is_folder(path))
+        return fail(store, TIDE_IO, "is a folder; name a file in it, such as events.db");
     sqlite3_file *file = sqlite3_malloc64((sqlite3_uint64)vfs->szOsFile);
     if (file == NULL)
         return tide__sq_no_memory(store);
@@ -286,8 +288,6 @@ static tide_status check_head(tide__sq_store *store, sqlite3_vfs *vfs, const cha
     sqlite3_free(file);
     if (code != SQLITE_OK) {
         tide_status status = tide__sq_status_of(code);
-        if (is_folder(path))
-            return fail(store, status, "is a folder; name a file in it, such as events.db");
         return fail(store, status, status == TIDE_IO ? "can't be opened or read" : "can't be read");
     }
     if (size == 0)
