@@ -197,8 +197,8 @@ void tide_lua_bus_handing(tide_lua_bus *self) {
     self->handed++;
 }
 
-/* bus:poll(timeout_us [, turn]) → true, or nil, err. -1: until something happens. `turn`: Lua code will run now that ends with
- * another poll, a write or a release. */
+/* bus:poll(timeout_us [, turn]) → true, news, or nil, err. -1: until something happens. `turn`: Lua code will run now that
+ * ends with another poll, a write or a release. `news`: there are completions or log lines to take. */
 static int bus_poll(lua_State *L) {
     tide_lua_bus *self = tide_lua_check_bus(L, 1);
     int64_t timeout_us = (int64_t)luaL_checknumber(L, 2);
@@ -218,7 +218,9 @@ static int bus_poll(lua_State *L) {
         return 2;
     }
     lua_pushboolean(L, 1);
-    return 1;
+    lua_pushboolean(L, tide_engine_has_completion(self->engine, tide_bus_now_us(self->bus)) ||
+                           self->log_count > 0 || self->log_dropped > 0);
+    return 2;
 }
 
 static int bus_write(lua_State *L) {

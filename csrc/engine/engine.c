@@ -199,6 +199,11 @@ bool tide_engine_next_completion(tide_engine *engine, int64_t now_us, tide_compl
     return true;
 }
 
+bool tide_engine_has_completion(tide_engine *engine, int64_t now_us) {
+    route(engine, now_us);
+    return engine->stashed;
+}
+
 /* A delayed event of this stream will be due: who consumes it here looks in time. */
 static void note_due(tide_engine *engine, const tide_op_publish *publish, int64_t now_us) {
     int64_t due_us;

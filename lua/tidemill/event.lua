@@ -52,7 +52,11 @@ function M.fallback(bus)
     if not ok then
       return nil, err
     end
-    return bus.core:poll(0) -- sends it, and takes the answer to the one before; starts no handler
+    ok, err = bus.core:poll(0) -- sends it, and takes the answer to the one before; starts no handler
+    if not ok then
+      return nil, err
+    end
+    return true
   end
 
   --- Publishes a consequence of this event: correlation_id, causation_id and traceparent are carried over unless the

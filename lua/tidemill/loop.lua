@@ -73,9 +73,10 @@ local function turn(bus)
       if not one.number or one.running >= one.concurrency then
         break
       end
+      one.empty = false
       scheduler:start(work, one)
       busy = busy or one.taken ~= before
-    until one.taken == before or bus.budget <= 0
+    until one.empty or one.taken == before or bus.budget <= 0
     more = more or bus.budget <= 0 and not bus.stopping
     if bus.closed or bus.deadline and bus.core:now() >= bus.deadline then
       return busy, true

@@ -6,7 +6,6 @@ local misuse = require "tidemill.misuse"
 local M = {}
 
 local pcall = pcall
-local is_yieldable = rawget(coroutine, "isyieldable") or function() return true end
 
 -- Operations of one call under way at once, before it waits for them: bounds what is queued for the connection.
 local CHUNKS_MAX = 32
@@ -106,10 +105,7 @@ function M.publish(self, event, given, where)
       return nil, err
     end
   end
-  local waiter = scheduler:waiter()
-  if not waiter[2] or not is_yieldable() then
-    scheduler:check_wait(where)
-  end
+  local waiter = scheduler:check_wait(where) or { false, false }
   local tag = scheduler.tag + 1
   scheduler.tag = tag
   local ok, result, err = pcall(core.publish_one, core, tag, self.name, event, all)
@@ -120,7 +116,7 @@ function M.publish(self, event, given, where)
   end
   waiter[1] = result
   scheduler.waiting[tag] = waiter
-  ok, err = scheduler:wait_one(waiter, where)
+  ok, err = scheduler:wait_one(waiter)
   if not ok then
     return nil, err
   elseif result.error then

@@ -35,7 +35,7 @@ function M.new(core, log)
     tag = 0,
     waiting = {},                                   -- tag → what waits for it; see bus:next_completion in reply.c
     -- Coroutines of the pool → { result or false, itself, whom it works for, what it has in hands or false }: see
-    -- waiter, and subscription.lua.
+    -- check_wait, and subscription.lua.
     threads = {},
     idle = {},
     idle_count = 0,
@@ -219,15 +219,20 @@ local function poll_world(self, timeout, turn)
   if self.ready_count > self.ready_head then
     timeout = 0
   end
-  local ok, err = self.core:poll(timeout, turn)
-  self:complete()
-  wake_sleepers(self)
-  local level, line = self.core:next_log()
-  while level do
-    self.log(level, line)
-    level, line = self.core:next_log()
+  local ok, news = self.core:poll(timeout, turn)
+  if news then
+    self:complete()
+    local level, line = self.core:next_log()
+    while level do
+      self.log(level, line)
+      level, line = self.core:next_log()
+    end
   end
-  return ok, err
+  wake_sleepers(self)
+  if not ok then
+    return nil, news
+  end
+  return true
 end
 
 --- One turn of the world: polls, takes completions, wakes sleepers. `timeout` in µs, -1 for as long as it takes.
@@ -265,19 +270,22 @@ local function pump(self)
   return ok, err
 end
 
---- Raises where a waiting call can't wait: on a coroutine outside the pool while the loop runs, and below a function of
--- C that has called back (table.sort, string.gsub, a metamethod), across which nothing can yield. For calls that submit
--- before they wait, so that nothing has been submitted then.
+--- What the coroutine that asks waits with for one result: one of the pool has its own, always the same. Raises where
+-- nothing can wait: on a coroutine outside the pool while the loop runs, and below a function of C that has called back
+-- (table.sort, string.gsub, a metamethod), across which nothing can yield. For calls that submit before they wait, so
+-- that nothing has been submitted then.
 ---@param what string  the call's name, for misuse
+---@return table? waiter  { result, thread }: result false until it waits; nil outside the pool
 function methods:check_wait(what)
-  if self:is_inside() then
-    if not is_yieldable() then
-      misuse(("tidemill: %s in a function that C calls back (table.sort, string.gsub, a metamethod) can't wait")
-        :format(what))
-    end
-  else
+  local thread = running()
+  local waiter = thread and self.threads[thread]
+  if not waiter then
     refuse_pump(self, what)
+  elseif not is_yieldable() then
+    misuse(("tidemill: %s in a function that C calls back (table.sort, string.gsub, a metamethod) can't wait")
+      :format(what))
   end
+  return waiter
 end
 
 --- Waits until waiter.left is 0: yields on a pooled coroutine, pumps the loop outside one.
@@ -308,26 +316,17 @@ function methods:wait(waiter, what)
   return true
 end
 
---- What the coroutine that asks waits with for one result: a coroutine of the pool has one of its own, always the same.
----@return table waiter  { result, thread }: result false until it waits; no thread outside the pool
-function methods:waiter()
-  local thread = running()
-  return thread and self.threads[thread] or { false, false }
-end
-
---- Waits until the waiter's result is filled: see waiter.
----@param waiter table
----@param what string  the call's name, for misuse
+--- Waits until the waiter's result is filled.
+---@param waiter table  of check_wait, or { result, false } outside the pool
 ---@return true? ok
 ---@return tidemill.Error? err  the loop itself failed
-function methods:wait_one(waiter, what)
+function methods:wait_one(waiter)
   if waiter[2] then
     repeat
       yield(PARKED)
     until not waiter[1]
     return true
   end
-  refuse_pump(self, what)
   self:complete() -- a submit may have completed at once
   while waiter[1] do
     local ok, err = pump(self)
@@ -343,22 +342,22 @@ end
 ---@return true? ok
 ---@return tidemill.Error? err
 function methods:sleep(seconds)
-  self:check_wait "bus:sleep"
+  local waiter = self:check_wait "bus:sleep"
   local deadline = self.core:now() + seconds * 1e6
-  local thread = running()
-  if thread and self.threads[thread] then
-    self.timers:push(deadline, thread)
+  if waiter then
+    self.timers:push(deadline, waiter[2])
     yield(PARKED)
     return true
   end
   self:complete()
   repeat
     local left = deadline - self.core:now()
-    local ok, err = self.core:poll(left > 0 and left or 0)
+    local ok, news = self.core:poll(left > 0 and left or 0)
     if not ok then
-      return nil, err
+      return nil, news
+    elseif news then
+      self:complete()
     end
-    self:complete()
   until self.core:now() >= deadline
   return true
 end

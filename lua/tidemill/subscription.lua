@@ -35,6 +35,7 @@ function M.new(bus, config)
     router = router.new(),
     running = 0,        -- handlers that have started and not ended
     taken = 0,          -- events handed to handlers since the start
+    empty = false,      -- the last one to look found no event
     concurrency = config.concurrency or 1,
     unknown = unknown_verdicts[config.unknown or "ack"],
     number = false,     -- the engine's name for it; false: not started, or stopped
@@ -138,6 +139,7 @@ function M.work(self)
   while bus.budget > 0 and self.running < self.concurrency and self.number == number do
     local event, kind = next_event(number)
     if not event then
+      self.empty = true
       return
     end
     bus.budget = bus.budget - 1

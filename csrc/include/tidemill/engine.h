@@ -45,6 +45,8 @@ tide_status tide_engine_submit(tide_engine *engine, const tide_op *op, int64_t n
 /* False when there is none. What the completion points to is valid until the next call on the engine, but for a batch, which
  * belongs to the receiver. */
 bool tide_engine_next_completion(tide_engine *engine, int64_t now_us, tide_completion *completion);
+/* Whether tide_engine_next_completion would have one. */
+bool tide_engine_has_completion(tide_engine *engine, int64_t now_us);
 
 /* ---- subscriptions ---- */
 
