@@ -156,9 +156,6 @@ end
 -- ---- sleepers ----
 
 local function wake_sleepers(self)
-  if not self.timers:first() then
-    return
-  end
   local now = self.core:now()
   local thread = self.timers:pop(now)
   while thread do
@@ -228,7 +225,9 @@ local function poll_world(self, timeout, turn)
       level, line = self.core:next_log()
     end
   end
-  wake_sleepers(self)
+  if deadline then
+    wake_sleepers(self)
+  end
   if not ok then
     return nil, news
   end
