@@ -52,13 +52,13 @@ local function turn(bus)
   end
   local order = bus.order
   local count = #order
-  bus.budget = TURN_EVENTS
+  local share = count <= 1 and TURN_EVENTS or math.max(16, math.floor(TURN_EVENTS / count))
+  bus.budget = share -- a resumed handler goes on to the next event
   busy = scheduler:resume_ready(bus.deadline) or busy
   if count == 0 then
     return busy, #bus.spawned > 0
   end
   local more = false
-  local share = count == 1 and TURN_EVENTS or math.max(16, math.floor(TURN_EVENTS / count))
   local first = bus.first or 0
   bus.first = (first + 1) % count
   for i = 1, count do

@@ -61,8 +61,8 @@ describe("a turn", function()
     end
     assert(bus:run(20))
     assert.equal(3 * count, #order)
-    -- Who is resumed has what is left of that turn to itself: what comes after the last of these runs counts, as long
-    -- as no window can have run dry.
+    -- Who is resumed goes on with a part beside that of the turn: what comes after the last of these runs counts, as
+    -- long as no window can have run dry.
     local seen, left, others = {}, { a = at_hand, b = at_hand, c = at_hand }, #names
     local counts, last, run, longest = false, nil, 0, 0
     for _, name in ipairs(order) do
