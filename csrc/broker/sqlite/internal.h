@@ -48,9 +48,10 @@ enum {
     TIDE__SQ_BATCH_BYTES_MAX = 4 * 1024 * 1024,
     /* Approximate trimming waits for this many entries too many. */
     TIDE__SQ_TRIM_SLACK = 100,
-    /* How often another process's commits are looked for while something waits: within the 20 ms that are promised,
-     * at 0.7 to 0.95 % of a CPU where 12 ms took 0.96 to 1.13. */
+    /* How often another process's commits are looked for while something waits: within the 20 ms that are promised. */
     TIDE__SQ_POLL_US = 16000,
+    /* How often SQLite is asked for them even though their number is the same. */
+    TIDE__SQ_ASK_US = 1000000,
     /* Jobs kept for reuse. */
     TIDE__SQ_JOBS_KEPT = 4,
     TIDE__SQ_WAITS_KEPT = 64,
@@ -585,6 +586,8 @@ typedef struct tide__sq_broker {
     size_t free_wait_count;
     size_t waiting_count; /* in state WAITING */
     int64_t next_poll_us;
+    int64_t asked_us;       /* when SQLite was last asked for the commits of others; 0: not since it was opened */
+    uint32_t commits_asked; /* their number in the journal's index just before that */
     uint64_t seen_elsewhere; /* times that another process was found to have committed */
     tide_error state;        /* the last trouble of the store; TIDE_OK when healthy */
     bool opened;

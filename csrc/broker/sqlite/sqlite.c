@@ -52,8 +52,25 @@ static void recycle_job(tide__sq_broker *broker, tide__sq_job *job) {
     broker->free_count++;
 }
 
+/* How many commits the file's journal has seen, by its index in shared memory: no system call, no lock. False when SQLite
+ * has none there. The place is a promise: https://sqlite.org/walformat.html, "WAL-Index Header", iChange. */
+static bool count_commits(tide__sq_store *store, uint32_t *count) {
+    enum { REGION_SIZE = 32768, CHANGE_AT = 8 / sizeof(uint32_t) };
+    sqlite3_file *file = NULL;
+    if (sqlite3_file_control(store->db, "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK ||
+        file == NULL || file->pMethods == NULL || file->pMethods->iVersion < 2)
+        return false;
+    void volatile *region = NULL;
+    if (file->pMethods->xShmMap(file, 0, REGION_SIZE, 0, &region) != SQLITE_OK || region == NULL)
+        return false;
+    *count = __atomic_load_n((volatile uint32_t *)region + CHANGE_AT, __ATOMIC_ACQUIRE);
+    return true;
+}
+
 /* Has another process committed? While no job runs the store is ours, and the answer lies in shared memory, so this is
- * asked here: a job for it would cost ten times the time. What has changed is seen by the next job, which drops its cache. */
+ * asked here: a job for it would cost ten times the time. What has changed is seen by the next job, which drops its cache.
+ * SQLite is asked when the number of commits is another than before it was last asked, and once a second in any case: a
+ * journal that was recovered after a crash counts anew. */
 static void look_elsewhere(tide__sq_broker *broker) {
     tide__sq_store *store = &broker->store;
     if (store->path == NULL || broker->running != NULL || broker->waiting_count == 0 ||
@@ -61,14 +78,22 @@ static void look_elsewhere(tide__sq_broker *broker) {
         return;
     broker->next_poll_us = broker->now_us + TIDE__SQ_POLL_US;
     if (store->health == TIDE__SQ_CLOSED) {
+        broker->asked_us = 0;
         tide__sq_wait_wake_all(
             broker); /* closed after trouble: their job opens it again, or fails */
         return;
     }
+    uint32_t commits = 0;
+    bool counted = broker->asked_us != 0 && count_commits(store, &commits);
+    if (counted && commits == broker->commits_asked &&
+        broker->now_us - broker->asked_us < TIDE__SQ_ASK_US)
+        return;
     int64_t version = store->data_version;
     sqlite3_busy_timeout(store->db, 0); /* the loop waits for nobody */
     tide_status status = tide__sq_integer(store, TIDE__SQ_DATA_VERSION, &version);
     tide__sq_set_patience(store);
+    broker->commits_asked = commits;
+    broker->asked_us = status == TIDE_OK ? broker->now_us : 0;
     if (status != TIDE_OK)
         tide_error_clear(&store->failure); /* if it lasts, a job will meet it */
     else if (version != store->data_version) {
