@@ -197,6 +197,22 @@ void tide_lua_bus_handing(tide_lua_bus *self) {
     self->handed++;
 }
 
+static bool has_log(const tide_lua_bus *self) {
+    return self->log_count > 0 || self->log_dropped > 0;
+}
+
+/* Polls until something is there for Lua code, or the time is over. */
+static tide_status poll_for_turn(tide_lua_bus *self, int64_t timeout_us, bool *held) {
+    int64_t end_us = timeout_us < 0 ? INT64_MAX : tide_bus_update_now(self->bus) + timeout_us;
+    for (;;) {
+        tide_status status = tide_bus_poll_events(self->bus, timeout_us, held);
+        int64_t left_us = end_us - tide_bus_now_us(self->bus);
+        if (status != TIDE_OK || !tide_bus_was_quiet(self->bus) || has_log(self) || left_us <= 0)
+            return status;
+        timeout_us = timeout_us < 0 ? timeout_us : left_us;
+    }
+}
+
 /* bus:poll(timeout_us [, turn]) → true, news, or nil, err. -1: until something happens. `turn`: Lua code will run now that
  * ends with another poll, a write or a release. `news`: there are completions or log lines to take. */
 static int bus_poll(lua_State *L) {
@@ -208,7 +224,7 @@ static int bus_poll(lua_State *L) {
     self->turning = lua_toboolean(L, 3) != 0;
     self->gathering = false;
     self->handed = 0;
-    tide_status status = self->turning ? tide_bus_poll_events(self->bus, timeout_us, &held)
+    tide_status status = self->turning ? poll_for_turn(self, timeout_us, &held)
                                        : tide_bus_poll(self->bus, timeout_us);
     self->held = held;
     self->held_us = tide_bus_now_us(self->bus);
@@ -218,8 +234,8 @@ static int bus_poll(lua_State *L) {
         return 2;
     }
     lua_pushboolean(L, 1);
-    lua_pushboolean(L, tide_engine_has_completion(self->engine, tide_bus_now_us(self->bus)) ||
-                           self->log_count > 0 || self->log_dropped > 0);
+    lua_pushboolean(L, has_log(self) ||
+                           tide_engine_has_completion(self->engine, tide_bus_now_us(self->bus)));
     return 2;
 }
 

@@ -41,6 +41,7 @@ struct tide_engine {
 
     tide_completion stash;
     bool stashed;
+    uint64_t routed; /* completions so far */
     uint64_t under_way;
     bool owns_url;
 };
@@ -172,6 +173,7 @@ static void route(tide_engine *engine, int64_t now_us) {
     tide_broker *broker = engine->broker;
     tide_completion completion;
     while (!engine->stashed && broker->vtable->next_completion(broker, &completion)) {
+        engine->routed++;
         if (completion.tag < TIDE_CONSUMER_TAG_BASE) {
             engine->stash = completion;
             engine->stashed = true;
@@ -202,6 +204,10 @@ bool tide_engine_next_completion(tide_engine *engine, int64_t now_us, tide_compl
 bool tide_engine_has_completion(tide_engine *engine, int64_t now_us) {
     route(engine, now_us);
     return engine->stashed;
+}
+
+uint64_t tide_engine_routed(const tide_engine *engine) {
+    return engine->routed;
 }
 
 /* A delayed event of this stream will be due: who consumes it here looks in time. */

@@ -10,6 +10,8 @@
 tide_broker *tide_engine_broker(tide_engine *engine);
 /* The options of the URL, for the driver's transports (TLS files, time limits). */
 const tide_url_options *tide_engine_url_options(const tide_engine *engine);
+/* How many completions there have been, those of subscriptions too: while it stays the same, nothing has happened. */
+uint64_t tide_engine_routed(const tide_engine *engine);
 /* All invariants; aborts when one is broken. */
 void tide__engine_check(const tide_engine *engine);
 /* With a broker made elsewhere (the simulator's); takes it over, also on failure. */

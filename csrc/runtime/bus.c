@@ -76,6 +76,7 @@ struct tide_bus {
     tide_engine *engine;
     tide_broker *broker;
     const tide_broker_vtable *vtable;
+    bool was_quiet; /* the last turn */
     int epoll_fd;
     bool has_pwait2;
     bool any_pending; /* some link has_pending */
@@ -443,6 +444,8 @@ static void handle_silent(tide_bus *bus) {
 }
 
 static tide_status turn(tide_bus *bus, int64_t timeout_us, bool events_first, bool *held) {
+    uint64_t routed = tide_engine_routed(bus->engine);
+    bus->was_quiet = false;
     tide_bus_update_now(bus);
     pump(bus);
     int64_t due = due_us(bus);
@@ -469,6 +472,9 @@ static tide_status turn(tide_bus *bus, int64_t timeout_us, bool events_first, bo
     if (!*held)
         pump(bus);
     bury_dead(bus);
+    bus->was_quiet = count == 0 && !tide_engine_has_event(bus->engine) &&
+                     !tide_engine_has_completion(bus->engine, bus->now_us) &&
+                     tide_engine_routed(bus->engine) == routed;
     return TIDE_OK;
 }
 
@@ -479,6 +485,10 @@ tide_status tide_bus_poll(tide_bus *bus, int64_t timeout_us) {
 
 tide_status tide_bus_poll_events(tide_bus *bus, int64_t timeout_us, bool *held) {
     return turn(bus, timeout_us, true, held);
+}
+
+bool tide_bus_was_quiet(const tide_bus *bus) {
+    return bus->was_quiet;
 }
 
 void tide_bus_write(tide_bus *bus) {

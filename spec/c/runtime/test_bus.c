@@ -81,6 +81,7 @@ static void moves_bytes_both_ways(void **state) {
     assert_int_equal(recv(peer, bytes, 4, MSG_WAITALL), 4);
     assert_int_equal(send(peer, "pong", 4, 0), 4);
     POLL_UNTIL(bus, link->fed == 4);
+    assert_false(tide_bus_was_quiet(bus));
     assert_memory_equal(link->last, "pong", 4);
     close(peer);
     POLL_UNTIL(bus, link->closed == 1);
@@ -303,6 +304,7 @@ static void waits_no_longer_than_asked(void **state) {
     assert_int_equal(tide_bus_poll(bus, 0), TIDE_OK);
     assert_int_equal(tide_bus_poll(bus, 20000), TIDE_OK);
     assert_true(tide_bus_now_us(bus) >= begin + 20000);
+    assert_true(tide_bus_was_quiet(bus));
     assert_int_equal(broker->ticks, 2);
     tide_bus_close(bus);
 }
@@ -321,6 +323,7 @@ static void returns_on_a_signal(void **state) {
     struct itimerval every = {.it_interval.tv_usec = 50000, .it_value.tv_usec = 50000};
     setitimer(ITIMER_REAL, &every, NULL);
     assert_int_equal(tide_bus_poll(bus, -1), TIDE_OK);
+    assert_false(tide_bus_was_quiet(bus));
     every = (struct itimerval){.it_value.tv_usec = 0};
     setitimer(ITIMER_REAL, &every, NULL);
     sigaction(SIGALRM, &before, NULL);
@@ -362,6 +365,7 @@ static void leaves_sending_to_who_has_an_event(void **state) {
         assert_true(turns < TURNS_MAX);
         assert_int_equal(tide_bus_poll_events(bus, TURN_US, &held), TIDE_OK);
         assert_int_equal(held, tide_engine_has_event(engine));
+        assert_false(tide_bus_was_quiet(bus));
         tide_completion done;
         if (tide_engine_next_completion(engine, tide_bus_now_us(bus), &done))
             assert_int_equal(done.status, TIDE_OK);
