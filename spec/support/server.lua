@@ -246,4 +246,9 @@ function Server:cli_lines(lines)
   return shell.capture(shell.words(cli_words(self)) .. " 2>&1 <" .. shell.quote(path))
 end
 
+--- One value out of INFO, as text; nil when there is none of that name.
+function Server:info(name)
+  return self:cli("INFO", "everything"):match(name .. ":([^\r\n]*)")
+end
+
 return M
