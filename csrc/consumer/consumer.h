@@ -44,6 +44,9 @@ void tide_consumer_crash_limit(tide_consumer *consumer, uint32_t attempts_max);
 bool tide_consumer_next(tide_consumer *consumer, int64_t now_us, tide_event *event);
 /* Whether tide_consumer_next would have one to look at. */
 bool tide_consumer_has_event(const tide_consumer *consumer);
+/* Whether there are events that get ready only when somebody asks for one: suspects, which are counted just before they run.
+ * Asking may be in vain until time has passed. */
+bool tide_consumer_has_suspect(const tide_consumer *consumer);
 /* How a running event ended. TIDE_OK; TIDE_NOTFOUND for a handle that isn't running (settled already, or stale). */
 tide_status tide_consumer_settle(tide_consumer *consumer, uint64_t handle,
                                  const tide_verdict *verdict, int64_t now_us);

@@ -50,9 +50,9 @@ uint32_t tide__reading_room(const tide_consumer *consumer, uint32_t share) {
     size_t fits = budget > expected ? (budget - expected) / each : 0;
     if (room > fits)
         room = (uint32_t)fits;
+    /* One may pass the budget when nothing else is held, and what is being settled keeps to it. */
     if (room == 0 && used == 0 && slots > 0 && consumer->ledger.bytes < budget)
-        room =
-            1; /* one may pass the budget when nothing else is held, and what is being settled keeps to it */
+        room = 1;
     return room;
 }
 

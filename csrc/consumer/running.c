@@ -25,8 +25,8 @@
 
 void tide__running_pump(tide_consumer *consumer, int64_t now_us) {
     tide_ledger *ledger = &consumer->ledger;
-    while (consumer->crew->alone ==
-           NULL) { /* a count that is for nothing when the lone one kills the process */
+    /* Not while one runs alone: should that kill the process, the count would be for nothing. */
+    while (consumer->crew->alone == NULL) {
         tide_timer *timer = tide_heap_first(&ledger->timers);
         if (timer == NULL || timer->deadline_us > now_us)
             return;
@@ -78,6 +78,10 @@ bool tide_consumer_has_event(const tide_consumer *consumer) {
     if (consumer->crew->alone != NULL)
         return tide__suspect_alone_is_ready(consumer);
     return consumer->ledger.ready.count > 0;
+}
+
+bool tide_consumer_has_suspect(const tide_consumer *consumer) {
+    return consumer->ledger.suspect.count > 0;
 }
 
 /* ---- verdicts ---- */

@@ -342,6 +342,13 @@ bool tide_engine_has_event(const tide_engine *engine) {
     return false;
 }
 
+bool tide_engine_is_to_be_asked(const tide_engine *engine) {
+    for (uint32_t i = 0; i < engine->live_count; i++)
+        if (tide_consumer_has_suspect(engine->consumers[engine->live[i]]))
+            return true;
+    return tide_engine_has_event(engine);
+}
+
 tide_status tide_engine_settle(tide_engine *engine, uint32_t consumer, uint64_t handle,
                                const tide_verdict *verdict, int64_t now_us) {
     tide_consumer *found = consumer_of(engine, consumer);

@@ -10,6 +10,8 @@
 tide_broker *tide_engine_broker(tide_engine *engine);
 /* The options of the URL, for the driver's transports (TLS files, time limits). */
 const tide_url_options *tide_engine_url_options(const tide_engine *engine);
+/* Whether tide_engine_next_event is to be asked: there is an event, or one that gets ready only when somebody asks. */
+bool tide_engine_is_to_be_asked(const tide_engine *engine);
 /* How many completions there have been, those of subscriptions too: while it stays the same, nothing has happened. */
 uint64_t tide_engine_routed(const tide_engine *engine);
 /* All invariants; aborts when one is broken. */

@@ -472,7 +472,7 @@ static tide_status turn(tide_bus *bus, int64_t timeout_us, bool events_first, bo
     if (!*held)
         pump(bus);
     bury_dead(bus);
-    bus->was_quiet = count == 0 && !tide_engine_has_event(bus->engine) &&
+    bus->was_quiet = count == 0 && !tide_engine_is_to_be_asked(bus->engine) &&
                      !tide_engine_has_completion(bus->engine, bus->now_us) &&
                      tide_engine_routed(bus->engine) == routed;
     return TIDE_OK;

@@ -586,9 +586,10 @@ typedef struct tide__sq_broker {
     size_t free_wait_count;
     size_t waiting_count; /* in state WAITING */
     int64_t next_poll_us;
-    int64_t
-        asked_us; /* when SQLite was last asked for the commits of others; 0: not since it was opened */
-    uint32_t commits_asked;  /* their number in the journal's index just before that */
+    /* When SQLite was last asked for the commits of others, 0: not since it was opened; and their number in the journal's
+     * index just before that. */
+    int64_t asked_us;
+    uint32_t commits_asked;
     uint64_t seen_elsewhere; /* times that another process was found to have committed */
     tide_error state;        /* the last trouble of the store; TIDE_OK when healthy */
     bool opened;

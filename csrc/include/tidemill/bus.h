@@ -36,8 +36,8 @@ tide_status tide_bus_poll(tide_bus *bus, int64_t timeout_us);
 /* The same, but when events are ready for tide_engine_next_event afterwards (`held` true), what the turn wants to send or to
  * run is left to the caller: it hands out an event first, then calls tide_bus_write, and what that event led to goes along. */
 tide_status tide_bus_poll_events(tide_bus *bus, int64_t timeout_us, bool *held);
-/* Whether nothing has happened in the last poll but that time passed: no bytes, no completion, no event, no signal. Who waits
- * for one of these can poll again at once. */
+/* Whether nothing has happened in the last poll but that time passed: no bytes, no completion, no signal, and no event that
+ * tide_engine_next_event is to be asked for. Who waits for one of these can poll again at once. */
 bool tide_bus_was_quiet(const tide_bus *bus);
 /* Opens the links that are wanted, starts jobs, writes what wants to be sent, all without waiting; poll does it too. What was
  * submitted goes out with it, with tide_bus_poll or with tide_bus_timeout_us. */

@@ -245,6 +245,14 @@ static uint32_t counted(world *w, uint64_t id) {
     return 0;
 }
 
+/* Two consumers of one engine. */
+static void start_two(world *w, world *peer, tide_crew *crew) {
+    start(w, options_of(100));
+    start(peer, options_of(100));
+    tide__consumer_join(w->consumer, crew);
+    tide__consumer_join(peer->consumer, crew);
+}
+
 static void test_what_was_in_two_deaths_runs_alone_F25(void **state) {
     (void)state;
     world w;
@@ -451,10 +459,7 @@ static void test_nobody_waits_for_a_lone_one_that_cannot_be_counted_F15(void **s
     (void)state;
     world w, peer;
     tide_crew crew = {0};
-    start(&w, options_of(100));
-    start(&peer, options_of(100));
-    tide__consumer_join(w.consumer, &crew);
-    tide__consumer_join(peer.consumer, &crew);
+    start_two(&w, &peer, &crew);
     deliver(&w, 10, 2);
     deliver(&peer, 10, 3);
     tide_event running = next(&w), event;
@@ -494,6 +499,8 @@ static void test_a_lone_one_runs_after_the_trouble_of_another(void **state) {
     fake_answer_lost(&w.fake, fake_find(&w.fake, TIDE_OP_EXTEND), (tide_id[]){{1, 0}}, 1);
     turn(&w);
     for (int i = 0; i < 50 && counted(&w, 2) == 0; i++) {
+        assert_false(tide_consumer_has_event(w.consumer));
+        assert_true(tide_consumer_has_suspect(w.consumer)); /* so that somebody asks */
         assert_false(has_next(&w, &event));
         pass(&w, 100);
     }
@@ -530,15 +537,11 @@ static void test_history_waits_for_a_lone_one_of_the_crew(void **state) {
     world_close(&peer);
 }
 
-/* Two consumers of one engine. */
 static void test_the_crew_waits_for_a_lone_one_F25(void **state) {
     (void)state;
     world w, peer;
     tide_crew crew = {0};
-    start(&w, options_of(100));
-    start(&peer, options_of(100));
-    tide__consumer_join(w.consumer, &crew);
-    tide__consumer_join(peer.consumer, &crew);
+    start_two(&w, &peer, &crew);
     deliver(&peer, 10, 3);
     tide_event running = next(&peer), event;
     take_over(&w, 1, 1, 3);
