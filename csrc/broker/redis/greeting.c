@@ -208,12 +208,10 @@ static bool is_refusal(redis_link *link, greeting_step step, tide_str text, tide
         return true;
     default: break;
     }
-    if (step == STEP_SELECT && status == TIDE_NOPERM && redis_denies_database(text)) {
-        const char *user = broker->user.len > 0 ? broker->user.data : "default";
-        tide_error_set(
-            why, status,
-            "%s: user \"%s\" may not use database %lld; mend it by: ACL SETUSER %s db=%lld",
-            broker->place, user, (long long)broker->db, user, (long long)broker->db);
+    char advice[TIDE_ERROR_MESSAGE_MAX];
+    if (step == STEP_SELECT && status == TIDE_NOPERM &&
+        redis_advise_database(broker, text, advice, sizeof advice)) {
+        tide_error_set(why, status, "%s: %s", broker->place, advice);
         return true;
     }
     if (step == STEP_SELECT) {

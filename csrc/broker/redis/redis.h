@@ -358,10 +358,11 @@ void redis_link_want(redis_link *link);
 /* How long a command may block at the server, ms: as told, or as its own BLOCK says. */
 int64_t redis_command_block_ms(const tide_op_command *command);
 /*
- * Whether a NOPERM says that the user may not use the database (Valkey from 9.1: ACL SETUSER … db=N). For advice only: errors
- * are classified by their first word, and a text that isn't known gets the usual advice.
+ * Writes what to do when a NOPERM says that the user may not use the database (Valkey from 9.1: ACL SETUSER … db=N); false
+ * when it says something else. For advice only: errors are classified by their first word, and a text that isn't known gets
+ * the usual advice.
  */
-bool redis_denies_database(tide_str text);
+bool redis_advise_database(const redis_broker *broker, tide_str text, char *advice, size_t size);
 /* The value of `name:` in a text of INFO. */
 bool redis_info_find(tide_str info, tide_str name, tide_str *value);
 

@@ -5,6 +5,7 @@
  * What it is not: the connection's life, which link.c keeps, with the invariants of ring and output at its head; nor what a
  * reply means, which its operation's class knows.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -124,7 +125,7 @@ bool redis_script_again(redis_link *link, const redis_request *request) {
 
 /* ---- how requests end ---- */
 
-bool redis_denies_database(tide_str text) {
+static bool denies_database(tide_str text) {
     const tide_str words = TIDE_STR("access database");
     for (size_t i = 0; i + words.len <= text.len; i++) {
         if (memcmp(text.data + i, words.data, words.len) == 0)
@@ -133,15 +134,24 @@ bool redis_denies_database(tide_str text) {
     return false;
 }
 
+bool redis_advise_database(const redis_broker *broker, tide_str text, char *advice, size_t size) {
+    if (!denies_database(text))
+        return false;
+    const char *user = broker->user.len > 0 ? broker->user.data : "default";
+    long long db = broker->db;
+    snprintf(advice, size,
+             "user \"%s\" may not use database %lld; mend it by: ACL SETUSER %s db=%lld", user, db,
+             user, db);
+    return true;
+}
+
 static void fail_by_server(redis_op *op, tide_status status, tide_str text) {
     if (op->status != TIDE_OK)
         return;
     redis_broker *broker = op->link->broker;
-    if (status == TIDE_NOPERM && redis_denies_database(text)) {
-        const char *user = broker->user.len > 0 ? broker->user.data : "default";
-        redis_op_fail(op, status,
-                      "user \"%s\" may not use database %lld; mend it by: ACL SETUSER %s db=%lld",
-                      user, (long long)broker->db, user, (long long)broker->db);
+    char advice[TIDE_ERROR_MESSAGE_MAX];
+    if (status == TIDE_NOPERM && redis_advise_database(broker, text, advice, sizeof advice)) {
+        redis_op_fail(op, status, "%s", advice);
     } else if (status == TIDE_NOPERM) {
         const char *user = broker->user.len > 0 ? broker->user.data : "default";
         char derived[REDIS_SUBJECT_MAX + 8] = " ~";
