@@ -11,11 +11,10 @@
  */
 #include "world.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 /* ---- the loop ---- */
 
@@ -224,21 +223,6 @@ static void server_handed(void *context, const sim_handed *handed) {
     }
 }
 
-static void remove_folder(const char *folder) {
-    DIR *dir = opendir(folder);
-    if (dir == NULL)
-        return;
-    struct dirent *item;
-    while ((item = readdir(dir)) != NULL) {
-        char path[512];
-        snprintf(path, sizeof path, "%s/%s", folder, item->d_name);
-        if (item->d_name[0] != '.')
-            unlink(path);
-    }
-    closedir(dir);
-    rmdir(folder);
-}
-
 void sim_run(const sim_options *options, sim_result *result) {
     *result = (sim_result){0};
     world *w = calloc(1, sizeof *w);
@@ -256,12 +240,9 @@ void sim_run(const sim_options *options, sim_result *result) {
     sim_server_watch(w->server, server_handed, w);
     snprintf(w->url, sizeof w->url, "redis://simulated");
     if (options->file) {
-        snprintf(w->folder, sizeof w->folder, "/dev/shm/tidemill-sim-XXXXXX");
-        if (mkdtemp(w->folder) == NULL) {
-            snprintf(w->folder, sizeof w->folder, "/tmp/tidemill-sim-XXXXXX");
-            if (mkdtemp(w->folder) == NULL)
-                check_fail(&w->check, "cannot make a folder");
-        }
+        snprintf(w->folder, sizeof w->folder, "%s", scratch_path("world"));
+        if (mkdir(w->folder, 0700) != 0)
+            check_fail(&w->check, "cannot make a folder");
         snprintf(w->url, sizeof w->url, "file:%s/sim.db?synchronous=off", w->folder);
     }
     sim__draw_world(w);
@@ -314,6 +295,6 @@ void sim_run(const sim_options *options, sim_result *result) {
         sim__conn_free(&w->conns[i]);
     sim_server_destroy(w->server);
     if (options->file)
-        remove_folder(w->folder);
+        scratch_remove(w->folder);
     free(w);
 }

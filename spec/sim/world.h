@@ -9,6 +9,7 @@
 #include "broker/broker.h"
 #include "check.h"
 #include "engine/engine.h"
+#include "scratch.h"
 #include "server.h"
 
 /* What the files of the simulated world share: wire.c carries bytes, node.c drives an engine, fault.c breaks things, world.c
@@ -163,8 +164,8 @@ struct world {
     int64_t next_publish_us;
     uint64_t publish_tag;
     uint64_t steps;
-    char folder[64];
-    char url[128];
+    char folder[SCRATCH_PATH_MAX];
+    char url[SCRATCH_PATH_MAX + 32];
 };
 
 /* ---- wire.c ---- */
