@@ -9,12 +9,12 @@ local shell = require "spec.support.shell"
 local clock = faults.clock
 local SETTLED = 3         -- seconds
 local WATCHED = 6         -- seconds
-local COMMANDS_MAX = 8    -- a second; a group that vanishes again and again takes 4 to 6
+local COMMANDS_MAX = 5    -- a second
 local LINES_MAX = 1       -- a second
 local CPU_MAX = 0.05
 
 -- begin: brings the server to it, while a consumer is running; finish: ends it; during: what the test goes on doing,
--- and how many commands that was. unasked: INFO is refused too, so commands are counted over all of it.
+-- and how many commands that was. commands_max: where it isn't COMMANDS_MAX. unasked: INFO is refused too, so commands are counted over all of it.
 local ERRORS = {
   {
     name = "WRONGTYPE", code = "TIDE-WRONGTYPE",
@@ -108,6 +108,7 @@ local ERRORS = {
   },
   {
     name = "NOGROUP", code = "TIDE-NOGROUP",
+    commands_max = 8, -- each time it is made again and read; 4 to 6, by the jitter of the pauses
     -- Destroyed as soon as it is there, again and again.
     during = function(s)
       if clock() < (s.next_destroy or 0) then return 0 end
@@ -195,7 +196,7 @@ describe("refused for ever", function()
         print(("# %-24s %5.1f commands/s %5.1f lines/s"):format(case.name, asked / seconds, said / seconds))
         if os.getenv "FAULT" then for i = case.lines + 1, #case.world.lines do print(case.world.lines[i]) end end
       end
-      expect(case, asked <= COMMANDS_MAX * seconds + burst, ("%.1f commands a second"):format(asked / seconds))
+      expect(case, asked <= (case.fault.commands_max or COMMANDS_MAX) * seconds + burst, ("%.1f commands a second"):format(asked / seconds))
       expect(case, said <= LINES_MAX * seconds + 1, ("%.1f log lines a second"):format(said / seconds))
       expect(case, case.world:said(case.fault.code) > 0, "never said " .. case.fault.code .. "\n"
         .. table.concat(case.world.lines, "\n"))
