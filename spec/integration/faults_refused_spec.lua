@@ -14,7 +14,8 @@ local LINES_MAX = 1       -- a second
 local CPU_MAX = 0.05
 
 -- begin: brings the server to it, while a consumer is running; finish: ends it; during: what the test goes on doing,
--- and how many commands that was. commands_max: where it isn't COMMANDS_MAX. unasked: INFO is refused too, so commands are counted over all of it.
+-- and how many commands that was. commands_max: where it isn't COMMANDS_MAX. unasked: INFO is refused too, so commands
+-- are counted over all of it.
 local ERRORS = {
   {
     name = "WRONGTYPE", code = "TIDE-WRONGTYPE",
@@ -196,7 +197,8 @@ describe("refused for ever", function()
         print(("# %-24s %5.1f commands/s %5.1f lines/s"):format(case.name, asked / seconds, said / seconds))
         if os.getenv "FAULT" then for i = case.lines + 1, #case.world.lines do print(case.world.lines[i]) end end
       end
-      expect(case, asked <= (case.fault.commands_max or COMMANDS_MAX) * seconds + burst, ("%.1f commands a second"):format(asked / seconds))
+      local asked_max = (case.fault.commands_max or COMMANDS_MAX) * seconds + burst
+      expect(case, asked <= asked_max, ("%.1f commands a second"):format(asked / seconds))
       expect(case, said <= LINES_MAX * seconds + 1, ("%.1f log lines a second"):format(said / seconds))
       expect(case, case.world:said(case.fault.code) > 0, "never said " .. case.fault.code .. "\n"
         .. table.concat(case.world.lines, "\n"))
